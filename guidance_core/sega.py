@@ -1,0 +1,156 @@
+"""SEGA: semantic guidance (Brack et al., 2023, arXiv:2301.12247), equations 3 to 10.
+
+Also known as: semantic guidance, edit guidance. Not to be confused with classifier-free guidance, which it is added
+to: x0 = CFG(x0_text, x0_uncond) − σ·Σγ, and with prompt weighting, which moves the prompt's own embedding.
+
+All terms live in noise-estimate units (`noise_difference`), so one formula serves eps, v-prediction, EDM and flow
+models and the momentum is comparable across steps.
+
+The paper's g_i (eq. 9) and the reference's `edit_weights` are the same number as the scale here: the threshold
+does not change with the scale and the momentum is linear in it. So there is no separate weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .quantile import sample_quantile
+from .windows import Phase, SigmaWindow
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What one edit direction does. scale: s_e with the direction's sign (negative = away from the concept);
+    threshold: λ in [0, 1], the share of positions left alone; window: when it acts.
+
+    Raises ValueError for a scale that is not finite or a threshold outside [0, 1].
+    """
+
+    scale: float
+    threshold: float
+    window: SigmaWindow
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale is {self.scale}; it must be a finite number (usually 3 to 10)")
+        if not (math.isfinite(self.threshold) and 0.0 <= self.threshold <= 1.0):
+            raise ValueError(f"threshold is {self.threshold}; it must be a number from 0 to 1 (the paper: 0.9 to 0.99)")
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """s_m in [0, 1] and β in [0, 1) of equations 7 and 8. Raises ValueError outside."""
+
+    scale: float = 0.1
+    beta: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and 0.0 <= self.scale <= 1.0):
+            raise ValueError(f"momentum_scale is {self.scale}; it must be a number from 0 to 1 (the paper: 0 to 0.5)")
+        if not (math.isfinite(self.beta) and 0.0 <= self.beta < 1.0):
+            raise ValueError(f"momentum_beta is {self.beta}; it must be at least 0 and below 1 (the paper: 0.4 to 0.8)")
+
+
+def noise_difference(denoised: Tensor, base: Tensor, sigma: float) -> Tensor:
+    """Δn = −(x0_a − x0_b)/σ: what two denoised predictions differ by in noise-estimate units.
+
+    Equals Δε for eps, v-prediction and EDM models and Δv for flow models. σ > 0 in the model's own units.
+    """
+    return (base - denoised) / sigma
+
+
+def needed(concepts: Sequence[Concept], sigma: float, momentum: Momentum, last_sigma: float) -> list[int]:
+    """The concepts whose estimate at σ can still change the result: those inside their window, and before it those
+    whose momentum will be used, that is, which are still active once all concepts are warm (eq. 10).
+
+    last_sigma: the lowest σ the run evaluates.
+    """
+    all_warm = min((c.window.start for c in concepts), default=0.0)
+    momentum_counts = momentum.scale > 0 and last_sigma <= all_warm
+    phases = [concept.window.phase(sigma) for concept in concepts]
+    return [
+        i
+        for i, (concept, phase) in enumerate(zip(concepts, phases, strict=True))
+        if phase is Phase.INSIDE or (phase is Phase.BEFORE and momentum_counts and concept.window.end < all_warm)
+    ]
+
+
+def keep_strongest(psi: Tensor, thresholds: Tensor, over: str = "channel", region: Tensor | None = None) -> Tensor:
+    """μ(ψ)/s_e · ψ of equations 4 and 6: ψ where |ψ| ≥ η_λ(|ψ|), else 0.
+
+    psi: [K, B, C, ...]; thresholds: λ, float64 [K]; over: "channel" takes the quantile per (sample, channel) over all
+    remaining axes incl. time, as the reference does, "latent" over the whole sample, as the paper states;
+    region: bool, broadcastable to psi: only its elements count and are kept, the rest is 0.
+    """
+    if over not in ("channel", "latent"):
+        raise ValueError(f"threshold_over is {over!r}; it must be 'channel' or 'latent'")
+    first = 3 if over == "channel" else 2
+    magnitude = psi.abs().float()
+    q = thresholds.to(psi.device).reshape(-1, *[1] * (first - 1))
+    if region is None:
+        eta = sample_quantile(magnitude.flatten(first), q)
+        keep = magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))
+    else:
+        region = region.expand(psi.shape)
+        rows = magnitude.masked_fill(~region, math.inf).flatten(first)
+        count = region.flatten(first).sum(-1).clamp_min(1)
+        eta = sample_quantile(rows, q, count)
+        keep = (magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))) & region
+    return torch.where(keep, psi, torch.zeros((), dtype=psi.dtype, device=psi.device))
+
+
+def edit_term(
+    differences: Mapping[int, Tensor],
+    concepts: Sequence[Concept],
+    sigma: float,
+    momentum: Momentum,
+    nu: Mapping[int, Tensor],
+    over: str = "channel",
+    masks: Mapping[int, Tensor] | None = None,
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """The guidance terms γ of one model evaluation and the momentum ν that would follow it.
+
+    For each concept i with an estimate, ψ_i = Δn_i and (equations 4 to 10, per concept):
+        γ_i = s_i · keep(ψ_i) · mask_i + s_m · ν_i        ν_i' = β·ν_i + (1 − β)·γ_i
+    Added are the γ_i of the concepts inside their window; the term s_m·ν_i only once all are warm.
+
+    differences: {concept: Δn [B, C, ...]} for the concepts of `needed`; nu: {concept: ν} committed so far (absent = 0);
+    masks: {concept: weights in [0, 1], broadcastable to Δn}: ψ is thresholded where they are > 0, then weighted.
+    Returns ({concept: γ to add}, {concept: ν'}). A concept past its end is in neither: its ν is discarded.
+
+    Departures from the reference (diffusers' SemanticStableDiffusionPipeline):
+    - While only some concepts are warm the reference divides by their number, which makes a jump when the next one
+      warms up and gives NaN when a warm one has cooled down; here it is the paper's plain sum.
+    - ν is kept per concept. The recursion is linear, so the sum equals the reference's shared vector while all are
+      active, and a concept that ends leaves no decaying rest behind.
+    """
+    indices = list(differences)
+    if not indices:
+        return {}, {}
+    psi = torch.stack([differences[i] for i in indices])
+    thresholds = torch.tensor([concepts[i].threshold for i in indices], dtype=torch.float64)
+    scales = torch.tensor([concepts[i].scale for i in indices], dtype=psi.dtype).to(psi.device)
+    weights = None
+    if masks:
+        whole = torch.ones((), dtype=psi.dtype, device=psi.device)
+        weights = torch.stack([masks.get(i, whole).to(psi).expand(psi.shape[1:]) for i in indices])
+    edits = keep_strongest(psi, thresholds, over, None if weights is None else weights > 0)
+    edits = edits * scales.reshape(-1, *[1] * (psi.ndim - 1))
+    if weights is not None:
+        edits = edits * weights
+    inside = [i for i in indices if concepts[i].window.phase(sigma) is Phase.INSIDE]
+    all_warm = all(concept.window.phase(sigma) is not Phase.BEFORE for concept in concepts)
+    plain = dict(zip(indices, edits.unbind(), strict=True))
+    if momentum.scale == 0:
+        return {i: plain[i] for i in inside}, {}
+    driven = {i: plain[i] + momentum.scale * nu[i] if i in nu else plain[i] for i in indices}
+    following = {
+        i: momentum.beta * nu[i] + (1 - momentum.beta) * driven[i] if i in nu else (1 - momentum.beta) * driven[i]
+        for i in indices
+    }
+    return {i: driven[i] if all_warm else plain[i] for i in inside}, following

@@ -1,0 +1,60 @@
+"""When an effect acts: windows in percent of the model's timestep range, and in σ."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+# A sampler's σ may differ from the schedule's by rounding; the window's first step must not be lost to it.
+START_TOLERANCE = 1e-4
+
+
+class Phase(Enum):
+    BEFORE = "before"
+    INSIDE = "inside"
+    AFTER = "after"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Share of the model's timestep range in which an effect acts, 0 (pure noise) to 1 (clean).
+
+    start = end is empty. Raises ValueError for values outside [0, 1], NaN, or a start after the end.
+    """
+
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("start_percent", "end_percent"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+                raise ValueError(f"{name} is {value}; it must be a number from 0 to 1 (0 = first step, 1 = the end)")
+        if self.start_percent > self.end_percent:
+            raise ValueError(
+                f"the window starts after its end: start_percent {self.start_percent} > end_percent "
+                f"{self.end_percent}; lower start_percent or raise end_percent"
+            )
+
+    @property
+    def empty(self) -> bool:
+        return self.start_percent == self.end_percent
+
+    def intersect(self, other: Window) -> Window:
+        """The part common to both; empty where they do not meet."""
+        start = max(self.start_percent, other.start_percent)
+        return Window(start, max(start, min(self.end_percent, other.end_percent)))
+
+
+@dataclass(frozen=True)
+class SigmaWindow:
+    """The same in noise levels: active iff end < σ ≤ start·(1 + 1e-4). σ falls as sampling goes on."""
+
+    start: float
+    end: float
+
+    def phase(self, sigma: float) -> Phase:
+        if sigma > self.start * (1 + START_TOLERANCE):
+            return Phase.BEFORE
+        return Phase.INSIDE if sigma > self.end else Phase.AFTER

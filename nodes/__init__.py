@@ -1,0 +1,5 @@
+"""What a user drags: one file per task."""
+
+from . import sega
+
+NODES = [*sega.NODES]

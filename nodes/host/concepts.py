@@ -1,0 +1,108 @@
+"""What travels between the SEGA nodes, and its translation into the core's terms for one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...guidance_core import Concept, SigmaWindow, Window
+
+Conditioning = list[list[Any]]  # ComfyUI's [[tensor, {options}], ...]
+
+MAX_CONCEPTS = 16
+# What limits a conditioning to a part of the picture or of the run. The pack applies these to the guidance term
+# itself: the host returns exactly 0 outside them, which would make a difference of estimates meaningless.
+RESTRICTIONS = (
+    "area", "mask", "mask_strength", "set_area_to_bounds", "strength",
+    "start_percent", "end_percent", "timestep_start", "timestep_end", "default",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConceptInput:
+    """One concept as its node was filled in. scale is signed (below 0 = away); mask is in picture space."""
+
+    name: str
+    conditioning: Conditioning
+    scale: float
+    threshold: float
+    window: Window
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        Concept(self.scale, self.threshold, SigmaWindow(1.0, 0.0))  # the core's own range checks
+        if not self.conditioning:
+            raise ValueError(f"concept {self.name!r}: the conditioning is empty; connect a CLIP Text Encode")
+        if len(self.conditioning) > 1:
+            for _, options in self.conditioning:
+                found = [key for key in RESTRICTIONS if key in options and not _whole(key, options[key])]
+                if found:
+                    raise ValueError(
+                        f"concept {self.name!r}: its conditioning has {len(self.conditioning)} entries and one of them "
+                        f"is limited by {found[0]}; a limited concept must have one entry. Use one SEGA Concept an area"
+                    )
+        if self.mask is not None and not torch.isfinite(self.mask).all():
+            raise ValueError(f"concept {self.name!r}: the mask holds NaN or infinite values")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.conditioning[0][1]
+
+    @property
+    def strength(self) -> float:
+        """The conditioning's own strength: it multiplies γ."""
+        return float(self.options.get("strength", 1.0)) if len(self.conditioning) == 1 else 1.0
+
+    @property
+    def whole_window(self) -> Window:
+        """The window, narrowed by the conditioning's own range (ConditioningSetTimestepRange)."""
+        start, end = self.options.get("start_percent", 0.0), self.options.get("end_percent", 1.0)
+        return self.window.intersect(Window(start, max(start, end)))
+
+    @property
+    def neutral(self) -> bool:
+        """True if the concept can change nothing (its mask is looked at when the latent size is known)."""
+        return self.scale * self.strength == 0 or self.whole_window.empty
+
+    def for_run(self, model_sampling: Any) -> Concept:
+        """The concept in the model's own noise levels."""
+        window = self.whole_window
+        sigmas = SigmaWindow(
+            float(model_sampling.percent_to_sigma(window.start_percent)),
+            float(model_sampling.percent_to_sigma(window.end_percent)),
+        )
+        return Concept(self.scale * self.strength, self.threshold, sigmas)
+
+
+def _whole(key: str, value: Any) -> bool:
+    """True for the values that limit nothing."""
+    return (key, value) in (("strength", 1.0), ("mask_strength", 1.0), ("start_percent", 0.0), ("end_percent", 1.0))
+
+
+@dataclass(frozen=True)
+class SEGASettings:
+    """What all concepts of a run share."""
+
+    momentum_scale: float = 0.1
+    momentum_beta: float = 0.4
+    threshold_over: str = "channel"
+    base: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.base not in ("auto", "negative", "positive"):
+            raise ValueError(f"base is {self.base!r}; it must be auto, negative or positive")
+        if self.threshold_over not in ("channel", "latent"):
+            raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be channel or latent")
+
+
+def chain(concepts: tuple[ConceptInput, ...] | None, concept: ConceptInput) -> tuple[ConceptInput, ...]:
+    """Append a concept to those before it."""
+    result = (*(concepts or ()), concept)
+    if len(result) > MAX_CONCEPTS:
+        raise ValueError(
+            f"{len(result)} concepts are chained; at most {MAX_CONCEPTS} can act in one run. Remove some SEGA Concept nodes"
+        )
+    return result

@@ -1,0 +1,108 @@
+"""Conditionings inside a guider: what concepts inherit, what the base of a direction is, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import comfy.sampler_helpers
+import torch
+
+from .concepts import RESTRICTIONS, ConceptInput
+
+# What a concept takes over from the positive where it has none of its own.
+INHERITED = (
+    "control", "control_apply_to_uncond", "guidance", "reference_latents", "reference_latents_method",
+    "concat_latent_image", "concat_image", "concat_mask",
+)  # fmt: skip
+BASES = ("negative", "positive", "empty_negative_prompt")
+
+
+def check_guider(guider: Any) -> None:
+    """Refuse guiders that run two models: a difference across models is no direction."""
+    if getattr(guider, "uncond_model_patcher", None) is not None:
+        raise ValueError(
+            "SEGA cannot steer a Dual Model CFG Guider: positive and negative come from two models, so their "
+            "difference is not an edit direction. Use CFGGuider, or leave its model_negative unconnected"
+        )
+
+
+def check_latent(guider: Any, shapes: list[torch.Size]) -> None:
+    """Refuse packed latents, and a latent whose channels are another model family's."""
+    if len(shapes) > 1:
+        raise ValueError(
+            f"SEGA cannot steer a packed latent ({len(shapes)} parts, as audio with video): a threshold over parts of "
+            "different kinds has no meaning. Sample the parts separately, or remove SEGA from this model"
+        )
+    expected = guider.model_patcher.get_model_object("latent_format").latent_channels
+    found = shapes[0][1]
+    if found != expected:
+        raise ValueError(
+            f"latent_image has {found} channels, this model's latents have {expected}: it was made for another model "
+            "family. Encode the picture with this checkpoint's VAE, or connect an Empty Latent Image"
+        )
+
+
+def concept_conds(concept: ConceptInput, positive: list[dict]) -> list[dict]:
+    """The concept as the guider holds conditionings: restrictions removed, the positive's context inherited.
+
+    Hooks always come from the positive: the host registered those before this run began.
+    """
+    conds = comfy.sampler_helpers.convert_cond(concept.conditioning)
+    for cond in conds:
+        if len(conds) == 1:
+            _remove_restrictions(cond)
+        cond.pop("hooks", None)
+        for key in (*INHERITED, "hooks"):
+            if key in positive[0] and key not in cond:
+                cond[key] = positive[0][key]
+        cond["prompt_type"] = "positive"
+    return conds
+
+
+def check_width(concept: ConceptInput, conds: list[dict], positive: list[dict]) -> None:
+    """Refuse a concept encoded for another model family."""
+    for key, what in (("cross_attn", "text features"), ("pooled_output", "pooled text features")):
+        for cond in conds:
+            own, other = cond.get(key), positive[0].get(key)
+            if isinstance(own, torch.Tensor) and isinstance(other, torch.Tensor) and own.shape[-1] != other.shape[-1]:
+                raise ValueError(
+                    f"concept {concept.name!r}: its conditioning has {own.shape[-1]} {what}, the positive has "
+                    f"{other.shape[-1]}: it was encoded for another model family. Connect the CLIP of this checkpoint"
+                )
+
+
+def _remove_restrictions(cond: dict) -> None:
+    for key in RESTRICTIONS:
+        cond.pop(key, None)
+
+
+def without_restrictions(conds: list[dict]) -> list[dict]:
+    """Copies that hold over the whole picture and run."""
+    copies = [dict(cond) for cond in conds]
+    for cond in copies:
+        _remove_restrictions(cond)
+    return copies
+
+
+def limited_bases(guider: Any) -> list[str]:
+    """Conditionings of the guider that can be a base but are limited to an area, mask or range: the host returns
+    exactly 0 outside it, so the base needs one extra copy without the limit."""
+    limits = {"area", "mask", "start_percent", "end_percent"}
+    return [name for name in BASES if any(limits & cond.keys() for cond in guider.conds.get(name) or [])]
+
+
+def base_name(guider: Any, base: str) -> str:
+    """Which conditioning of the guider the concepts' directions start from.
+
+    auto: the negative if the guider has one and cfg ≠ 1, else the positive. PerpNeg's base is its empty prompt.
+    """
+    negative = "empty_negative_prompt" if guider.conds.get("empty_negative_prompt") else "negative"
+    if base == "positive":
+        return "positive"
+    if base == "negative":
+        if not guider.conds.get(negative):
+            raise ValueError("base is negative, but this guider has no negative; set base to auto or positive")
+        return negative
+    cfg = getattr(guider, "cfg2", guider.cfg)  # DualCFG keeps the negative's weight in cfg2
+    return negative if guider.conds.get(negative) and not math.isclose(cfg, 1.0) else "positive"

@@ -1,0 +1,64 @@
+"""Masks of concepts: from picture space to the latent's cells."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .concepts import ConceptInput
+
+
+def latent_mask(concept: ConceptInput, shape: torch.Size) -> Tensor | None:
+    """The concept's weights [B or 1, 1, ..., h, w] on a latent of the given shape [B, C, ..., h, w], from its own mask and
+    from its conditioning's mask and area. None means everywhere.
+
+    Raises ValueError where a mask's batch fits neither the batch nor a single video's frames.
+    """
+    weights: Tensor | None = None
+    if concept.mask is not None:
+        weights = _to_cells(concept.mask, shape, f"concept {concept.name!r}: mask")
+    options = concept.options if len(concept.conditioning) == 1 else {}
+    if "mask" in options:
+        found = _to_cells(options["mask"], shape, f"concept {concept.name!r}: the conditioning's mask")
+        found = found * float(options.get("mask_strength", 1.0))
+        weights = found if weights is None else weights * found
+    if "area" in options:
+        found = _area(options["area"], shape)
+        weights = found if weights is None else weights * found
+    return weights
+
+
+def _to_cells(mask: Tensor, shape: torch.Size, what: str) -> Tensor:
+    """Average a mask [N, H, W] (or [H, W]) over the latent's cells."""
+    mask = mask.reshape(-1, *mask.shape[-2:]).float()
+    batch, middle, cells = shape[0], shape[2:-2], shape[-2:]
+    frames = middle[0] if len(middle) == 1 else 1
+    small = torch.nn.functional.interpolate(mask[:, None], size=tuple(cells), mode="area")  # [N, 1, h, w]
+    if len(small) in (1, batch):
+        return small.reshape(len(small), 1, *[1] * len(middle), *cells)
+    if batch == 1 and len(middle) == 1 and len(small) == frames:
+        return small.transpose(0, 1)[None]  # [1, 1, T, h, w]
+    raise ValueError(
+        f"{what} has a batch of {len(mask)}, the latent a batch of {batch}"
+        + (f" with {frames} frames" if len(middle) == 1 else "")
+        + "; connect one mask, or one for each picture"
+    )
+
+
+def _area(area: tuple, shape: torch.Size) -> Tensor:
+    """1 inside a conditioning's area (cells, or shares of the picture), 0 outside."""
+    sizes = shape[2:]
+    if area[0] == "percentage":
+        dims = (len(area) - 1) // 2
+        values = [
+            max(1, round(share * size)) if i < dims else round(share * size)
+            for i, (share, size) in enumerate(zip(area[1:], (*sizes[-dims:], *sizes[-dims:]), strict=True))
+        ]
+    else:
+        dims = len(area) // 2
+        values = list(area)
+    weights = torch.zeros(1, 1, *sizes)
+    inside = [slice(None)] * (2 + len(sizes) - dims)
+    inside += [slice(values[dims + i], values[dims + i] + values[i]) for i in range(dims)]
+    weights[tuple(inside)] = 1.0
+    return weights

@@ -1,0 +1,36 @@
+"""The host's own KSampler, called as its node calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+import comfy.utils
+import torch
+
+
+def ksample(
+    model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str,
+    positive: Any, negative: Any, latent: dict, denoise: float,
+) -> dict:  # fmt: skip
+    """LATENT in, LATENT out: ComfyUI's common_ksampler with preview and progress."""
+    from nodes import common_ksampler  # ComfyUI's top-level module, not this pack's folder
+
+    (result,) = common_ksampler(
+        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
+    )
+    return result
+
+
+def picture_size(model: Any, shape: torch.Size) -> tuple[int, int]:
+    """(H, W) in pixels of a latent [B, C, ..., h, w], by the latent format's own ratio."""
+    ratio = model.get_model_object("latent_format").spacial_downscale_ratio
+    return shape[-2] * ratio, shape[-1] * ratio
+
+
+def sampler_names() -> list[str]:
+    return list(comfy.samplers.KSampler.SAMPLERS)
+
+
+def scheduler_names() -> list[str]:
+    return list(comfy.samplers.KSampler.SCHEDULERS)

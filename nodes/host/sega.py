@@ -1,0 +1,215 @@
+"""SEGA as a model patch: one OUTER_SAMPLE wrapper that serves every sampler node and guider.
+
+At the start of a run it checks the input, puts the concepts into the guider's conditionings (so that the host loads,
+encodes and cleans them up like its own), makes a fresh run state and registers that run's own wrappers:
+PREPARE_SAMPLING (the memory estimate counts the concepts) and PREDICT_NOISE (concepts are evaluated in the same
+batched call as positive and negative, the stock guidance runs, the edit term is added). Nothing outlives the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...guidance_core import Momentum, edit_term, needed, noise_difference
+from . import conditioning
+from .activity import Activity
+from .concepts import ConceptInput, SEGASettings
+from .masks import latent_mask
+from .steps import StepClock
+
+logger = logging.getLogger("semantic_steering")
+
+KEY = "semantic_steering.sega"
+# Where the host's guidance expects each conditioning's estimate.
+OWN_INDEX = {"positive": 0, "negative": 1, "empty_negative_prompt": 1}
+
+
+def patch_model(
+    model: Any,
+    concepts: tuple[ConceptInput, ...] | None,
+    settings: SEGASettings,
+    started: Callable[[SEGARun], None] | None = None,
+) -> Any:
+    """A clone of a MODEL that is steered by the concepts in every run. `started` is handed each run's state."""
+    momentum = Momentum(settings.momentum_scale, settings.momentum_beta)
+    patched = model.clone()
+    concepts = concepts or ()
+    if all(concept.neutral for concept in concepts):
+        return patched
+
+    def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
+                     denoise_mask: Any = None, callback: Any = None, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+        shapes = kwargs.get("latent_shapes") or [latent_image.shape]
+        run = SEGARun(executor.class_obj, concepts, settings, momentum, shapes, sigmas, record=started is not None)
+        if started is not None:
+            started(run)
+        if not run.concepts:
+            return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        run.register()
+        callback = run.clock.wrap(callback)
+        samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        run.clock.finish()
+        return samples
+
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
+    return patched
+
+
+class SEGARun:
+    """The state of one sampling run. record: keep the activity maps.
+
+    Raises ValueError, before anything is loaded, for input that cannot be sampled.
+    """
+
+    def __init__(
+        self,
+        guider: Any,
+        inputs: tuple[ConceptInput, ...],
+        settings: SEGASettings,
+        momentum: Momentum,
+        latent_shapes: list[torch.Size],
+        sigmas: Tensor,
+        record: bool = False,
+    ):
+        conditioning.check_guider(guider)
+        conditioning.check_latent(guider, latent_shapes)
+        shape = torch.Size(latent_shapes[0])
+        masks = [latent_mask(entry, shape) for entry in inputs]
+        # Neutral concepts are dropped, also from the rule that momentum waits for all concepts.
+        kept = [
+            position
+            for position, (entry, mask) in enumerate(zip(inputs, masks, strict=True))
+            if not entry.neutral and (mask is None or bool((mask > 0).any()))
+        ]
+        self.guider, self.settings, self.momentum = guider, settings, momentum
+        self.inputs = [inputs[position] for position in kept]
+        self.masks = {i: mask for i, position in enumerate(kept) if (mask := masks[position]) is not None}
+        model_sampling = guider.model_patcher.get_model_object("model_sampling")
+        self.concepts = [entry.for_run(model_sampling) for entry in self.inputs]
+        levels = [float(sigma) for sigma in sigmas]
+        self.last_sigma = min((sigma for sigma in levels if sigma > 0), default=0.0)
+        self.nu: dict[int, Tensor] = {}
+        self.activity = Activity(kept, len(inputs)) if record else None
+        self.clock = StepClock(levels, self._commit)
+        self._candidate: tuple[dict[int, Tensor], dict[int, Tensor]] | None = None
+        self._prefix = f"{KEY}.{sum(key.startswith(KEY) for key in guider.conds)}"
+
+    def register(self) -> None:
+        """Put the concepts and this run's wrappers into the guider, which keeps both for this run only."""
+        guider = self.guider
+        conditioning.base_name(guider, self.settings.base)
+        conds = [conditioning.concept_conds(entry, guider.conds["positive"]) for entry in self.inputs]
+        for entry, cond in zip(self.inputs, conds, strict=True):
+            conditioning.check_width(entry, cond, guider.conds["positive"])
+        for i, cond in enumerate(conds):
+            guider.conds[self.concept_key(i)] = cond
+        for name in conditioning.limited_bases(guider):
+            guider.conds[self.whole_key(name)] = conditioning.without_restrictions(guider.conds[name])
+        for kind, wrapper in (
+            (WrappersMP.PREPARE_SAMPLING, self._prepare_sampling),
+            (WrappersMP.PREDICT_NOISE, self._predict_noise),
+        ):
+            comfy.patcher_extension.add_wrapper_with_key(
+                kind, self._prefix, wrapper, guider.model_options, is_model_options=True
+            )
+        for entry, concept in zip(self.inputs, self.concepts, strict=True):
+            active = sum(concept.window.phase(sigma).value == "inside" for sigma in self.clock.levels[:-1])
+            logger.info("SEGA: %r acts in %d of %d steps", entry.name, active, len(self.clock.levels) - 1)
+
+    def concept_key(self, i: int) -> str:
+        return f"{self._prefix}.concept.{i}"
+
+    def whole_key(self, name: str) -> str:
+        return f"{self._prefix}.whole.{name}"
+
+    def _prepare_sampling(self, executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        """The host counts two conditionings; the concepts come on top."""
+        extra = len(self.concepts) + sum(key.startswith(f"{self._prefix}.whole.") for key in self.guider.conds)
+        batch = math.ceil(noise_shape[0] * (2 + extra) / 2)
+        return executor(model, [batch, *noise_shape[1:]], *args, **kwargs)
+
+    def _predict_noise(
+        self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None
+    ) -> Tensor:
+        """The stock guidance's denoised prediction minus σ·Σγ."""
+        model_options = model_options or {}
+        sigma = float(timestep.flatten()[0])
+        self.clock.evaluate(sigma)
+        indices = needed(self.concepts, sigma, self.momentum, self.last_sigma) if sigma > 0 else []
+        if not indices:
+            self._candidate = ({}, {})
+            return executor(x, timestep, model_options, seed)
+        base_name = conditioning.base_name(self.guider, self.settings.base)
+        call = _BatchedCall(self, base_name, indices, model_options.get("sampler_calc_cond_batch_function"))
+        options = dict(model_options, sampler_calc_cond_batch_function=call)
+        denoised = executor(x, timestep, options, seed)
+        if call.estimates is None:  # a guider that makes its own calls (DualCFG, PerpNeg): one more, batched
+            call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
+        base, estimates = call.estimates
+        differences = {i: noise_difference(estimates[i], base, sigma) for i in indices}
+        self.masks = {i: mask.to(x.device) for i, mask in self.masks.items()}
+        gamma, following = edit_term(
+            differences, self.concepts, sigma, self.momentum, self.nu, self.settings.threshold_over, self.masks
+        )
+        self._candidate = (gamma, following)
+        for term in gamma.values():
+            denoised = denoised - sigma * term
+        return denoised
+
+    def _commit(self) -> None:
+        """A sampler step is over: its last evaluation's momentum becomes the run's, what ended is discarded."""
+        if self._candidate is None:
+            return
+        gamma, self.nu = self._candidate
+        if self.activity is not None:
+            self.activity.add(gamma)
+        self._candidate = None
+
+
+class _BatchedCall:
+    """Stands in the guider's calc_cond_batch for one evaluation: appends the concepts (and the base, where the guider
+    does not evaluate it whole) to the conditionings, keeps their estimates, and returns the guider only its own.
+
+    Positive stays at index 0 and negative at 1: other packs rely on it.
+    """
+
+    def __init__(self, run: SEGARun, base: str, indices: list[int], previous: Callable[[dict], list] | None):
+        self.run, self.base, self.indices, self.previous = run, base, indices, previous
+        self.estimates: tuple[Tensor, dict[int, Tensor]] | None = None
+
+    def __call__(self, args: dict) -> list[Tensor]:
+        conds = list(args["conds"])
+        if self.estimates is not None:
+            return self._calculate(args, conds)
+        guider_conds = self.run.guider.conds
+        whole = guider_conds.get(self.run.whole_key(self.base))
+        at = OWN_INDEX[self.base] if whole is None else len(conds)
+        if at >= len(conds) or conds[at] is None:  # the guider does not evaluate the base (whole) itself
+            at = len(conds)
+            conds.append(guider_conds[self.base] if whole is None else whole)
+        concepts = [guider_conds[self.run.concept_key(i)] for i in self.indices]
+        out = self._calculate(args, conds + concepts)
+        self.estimates = (out[at], dict(zip(self.indices, out[len(conds) :], strict=True)))
+        return out[: len(args["conds"])]
+
+    def evaluate_alone(self, model: Any, x: Tensor, timestep: Tensor, model_options: dict) -> None:
+        """One call of its own, with nothing for the guider in it but the base at its usual index."""
+        conds: list = [None, None]
+        if self.run.whole_key(self.base) not in self.run.guider.conds:
+            conds[OWN_INDEX[self.base]] = self.run.guider.conds[self.base]
+        self({"conds": conds, "input": x, "sigma": timestep, "model": model, "model_options": model_options})
+
+    def _calculate(self, args: dict, conds: list) -> list[Tensor]:
+        if self.previous is not None:
+            return self.previous({**args, "conds": conds})
+        return comfy.samplers.calc_cond_batch(args["model"], conds, args["input"], args["sigma"], args["model_options"])

@@ -1,0 +1,244 @@
+"""SEGA: steer a model along concepts given in words."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from comfy_api.latest import io
+
+from ..guidance_core import Window
+from .host.concepts import ConceptInput, SEGASettings, chain
+from .host.sampling import ksample, picture_size, sampler_names, scheduler_names
+from .host.sega import SEGARun, patch_model
+
+CATEGORY = "semantic steering/SEGA"
+ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
+
+Concepts = io.Custom("SEGA_CONCEPTS")
+
+
+def _concept_inputs() -> list:
+    return [
+        io.Combo.Input(
+            "direction", options=["add", "remove"], default="add",
+            tooltip="add: steer towards the concept. remove: steer away from it.",
+        ),
+        io.Float.Input(
+            "scale", default=5.0, min=-20.0, max=20.0, step=0.1, round=0.01,
+            tooltip="Edit strength s_e. The paper uses 3 to 10. Too low: nothing changes. Too high: burnt colours and "
+            "a different person. 0 switches the concept off; below 0 is the opposite direction.",
+        ),
+        io.Float.Input(
+            "start_percent", default=0.2, min=0.0, max=1.0, step=0.01, round=0.001,
+            tooltip="When the concept starts to act, as a share of the model's noise range (not of the steps). Earlier "
+            "changes the composition, later only details. The paper's warm-up of 10 in 50 steps is 0.2; styles want 0.3 and more.",
+        ),
+        io.Float.Input(
+            "threshold", default=0.9, min=0.0, max=1.0, step=0.005, round=0.0001, advanced=True,
+            tooltip="Share of each channel's positions that stay untouched. The paper uses 0.9 to 0.99. Too low: the "
+            "whole picture shifts. Too high: the edit breaks up into specks. 0 edits everywhere.",
+        ),
+        io.Float.Input(
+            "end_percent", default=1.0, min=0.0, max=1.0, step=0.01, round=0.001, advanced=True,
+            tooltip="When the concept stops to act. Lower it when the edit leaves artefacts in fine detail; after its "
+            "end a concept costs nothing.",
+        ),
+        Concepts.Input("concepts", optional=True, tooltip="Concepts this one is added to; chain up to 16."),
+        io.Mask.Input(
+            "mask", optional=True,
+            tooltip="Where the concept may act: white = full, gray = weaker, black = not at all. All black switches it off.",
+        ),
+    ]  # fmt: skip
+
+
+def _concept(
+    name: str, conditioning: list, direction: str, scale: float, start_percent: float, threshold: float,
+    end_percent: float, concepts: tuple | None, mask: torch.Tensor | None,
+) -> io.NodeOutput:  # fmt: skip
+    if direction not in ("add", "remove"):
+        raise ValueError(f"direction is {direction!r}; it must be add or remove")
+    signed = scale if direction == "add" else -scale
+    window = Window(start_percent, end_percent)
+    return io.NodeOutput(chain(concepts, ConceptInput(name, conditioning, signed, threshold, window, mask)))
+
+
+class SEGAConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SEGAConcept",
+            display_name="SEGA Concept",
+            category=CATEGORY,
+            description="A change in words, such as 'glasses' or 'smile', with its strength and timing. Connect it to "
+            "SEGA Guidance or SEGA Sampler.",
+            search_aliases=[*ALIASES, "concept"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the checkpoint that is steered."),
+                io.String.Input(
+                    "text", default="", multiline=True, dynamic_prompts=True,
+                    tooltip="The concept, short and plain: 'glasses', 'smile', 'oil painting'. A whole prompt blurs the "
+                    "direction.",
+                ),
+                *_concept_inputs(),
+            ],
+            outputs=[Concepts.Output(display_name="concepts")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, clip, text, direction="add", scale=5.0, start_percent=0.2, threshold=0.9, end_percent=1.0,
+        concepts=None, mask=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        if not text.strip():
+            raise ValueError("text is empty; write what should change, for example 'glasses', or bypass this node")
+        if clip is None:
+            raise ValueError("clip is missing: the checkpoint has no text encoder; connect a CLIP loader")
+        conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        return _concept(
+            text.strip(), conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask
+        )
+
+
+class SEGAConceptConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SEGAConceptConditioning",
+            display_name="SEGA Concept (Conditioning)",
+            category=CATEGORY,
+            description="A concept from any conditioning (another text encoder, an image prompt). Its strength "
+            "multiplies the edit, its area and mask limit it.",
+            search_aliases=[*ALIASES, "concept conditioning"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="What to steer towards, encoded for the steered model."),
+                *_concept_inputs(),
+            ],
+            outputs=[Concepts.Output(display_name="concepts")],
+        )
+
+    @classmethod
+    def execute(
+        cls, conditioning, direction="add", scale=5.0, start_percent=0.2, threshold=0.9, end_percent=1.0,
+        concepts=None, mask=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        name = f"concept {len(concepts or ()) + 1}"
+        return _concept(name, conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask)
+
+
+def _settings_inputs() -> list:
+    return [
+        io.Float.Input(
+            "momentum_scale", default=0.1, min=0.0, max=1.0, step=0.05, round=0.001, advanced=True,
+            tooltip="How much an edit keeps going in the direction it had (s_m). The paper uses 0 to 0.5. Too high: "
+            "overshoot, specks. 0 makes the steps before start_percent free of extra cost.",
+        ),
+        io.Float.Input(
+            "momentum_beta", default=0.4, min=0.0, max=0.99, step=0.05, round=0.001, advanced=True,
+            tooltip="How slowly the momentum changes (β). The paper uses 0.4 to 0.8. Higher: steadier, later to react.",
+        ),
+        io.Combo.Input(
+            "threshold_over", options=["channel", "latent"], default="channel", advanced=True,
+            tooltip="channel: each latent channel keeps its own strongest positions (the authors' code). latent: the "
+            "strongest of all channels together (the paper's text); channels that barely react stay out.",
+        ),
+        io.Combo.Input(
+            "base", options=["auto", "negative", "positive"], default="auto", advanced=True,
+            tooltip="What a concept's direction starts from. auto: the negative prompt if there is one and cfg is not 1, "
+            "else the positive (guidance-distilled models such as Flux).",
+        ),
+    ]  # fmt: skip
+
+
+class SEGAGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SEGAGuidance",
+            display_name="SEGA Guidance",
+            category=CATEGORY,
+            description="Steers a model along concepts: change one thing, keep the picture. Goes before any sampler, "
+            "detailer or guider. Without concepts the model is unchanged.",
+            search_aliases=ALIASES,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to steer; LoRAs and other patches may come before or after."),
+                Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: nothing changes."),
+                *_settings_inputs(),
+            ],
+            outputs=[io.Model.Output(display_name="model")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, concepts=None, momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto"
+    ) -> io.NodeOutput:
+        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base)
+        return io.NodeOutput(patch_model(model, concepts, settings))
+
+
+class SEGASampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SEGASampler",
+            display_name="SEGA Sampler",
+            category=CATEGORY,
+            description="KSampler with SEGA Guidance built in, which also shows where each concept acted.",
+            search_aliases=[*ALIASES, "ksampler"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that denoises the latent."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="The noise. Keep it fixed to compare a picture with and without the edit.",
+                ),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps; the paper uses 50."),
+                io.Float.Input(
+                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Classifier-free guidance. The edit is added to it and does not depend on it.",
+                ),
+                io.Combo.Input("sampler_name", options=sampler_names(), tooltip="Any sampler works."),
+                io.Combo.Input(
+                    "scheduler", options=scheduler_names(),
+                    tooltip="How the noise is removed over the steps; it decides how many steps a window holds.",
+                ),
+                io.Conditioning.Input("positive", tooltip="The prompt of the picture."),
+                io.Conditioning.Input("negative", tooltip="What to keep out of the picture."),
+                io.Latent.Input("latent_image", tooltip="The latent to denoise."),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="Below 1 keeps part of latent_image; concepts whose window lies before that part do not act.",
+                ),
+                *_settings_inputs(),
+                Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: a plain KSampler."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The denoised latent."),
+                io.Mask.Output(
+                    display_name="activity",
+                    tooltip="Where each concept acted, 0 to 1: picture by picture, then concept.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=1.0,
+        momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto", concepts=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        for name, value in (("cfg", cfg), ("denoise", denoise)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; it must be a finite number")
+        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base)
+        runs: list[SEGARun] = []
+        patched = patch_model(model, concepts, settings, runs.append)
+        latent = ksample(
+            patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise
+        )
+        samples = latent["samples"]
+        size = picture_size(model, samples.shape)
+        if not runs or runs[0].activity is None:
+            return io.NodeOutput(latent, torch.zeros(samples.shape[0], *size))
+        return io.NodeOutput(latent, runs[0].activity.maps(samples.shape, size))
+
+
+NODES = [SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler]
