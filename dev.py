@@ -39,7 +39,7 @@ def show_environment(env: Environment, as_json: bool) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="dev.py", description="One door for developers.")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="run the workflow files on the demo checkpoint; strips and report.json")
     demo.add_argument("--out", default="demo-out", help="folder for the pictures [demo-out]")

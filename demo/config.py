@@ -21,7 +21,7 @@ class Renders:
 class VAE:
     """TAESD architecture, trained on crops (it is fully convolutional)."""
 
-    steps: int = 3000
+    steps: int = 2600
     batch: int = 8
     crop: int = 64
     learning_rate: float = 1e-3
@@ -60,6 +60,7 @@ class Model:
     warm_up: int = 200
     ema: float = 0.999
     empty_captions: float = 0.1
+    pictures: int = 6144  # of the training renders, half of them mirrored
     seed: int = 3
 
 
@@ -68,7 +69,7 @@ class Judge:
     """The attribute classifier; it never sees a generated picture."""
 
     channels: tuple[int, ...] = (16, 32, 64, 96)
-    steps: int = 1500
+    steps: int = 600
     batch: int = 64
     learning_rate: float = 2e-3
     seed: int = 4

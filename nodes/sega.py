@@ -32,7 +32,8 @@ def _concept_inputs() -> list:
         io.Float.Input(
             "start_percent", default=0.2, min=0.0, max=1.0, step=0.01, round=0.001,
             tooltip="When the concept starts to act, as a share of the model's noise range (not of the steps). Earlier "
-            "changes the composition, later only details. The paper's warm-up of 10 in 50 steps is 0.2; styles want 0.3 and more.",
+            "changes the composition, later only details. The paper's warm-up of 10 in 50 steps is 0.2; styles want "
+            "0.3 and more.",
         ),
         io.Float.Input(
             "threshold", default=0.9, min=0.0, max=1.0, step=0.005, round=0.0001, advanced=True,
@@ -47,7 +48,8 @@ def _concept_inputs() -> list:
         Concepts.Input("concepts", optional=True, tooltip="Concepts this one is added to; chain up to 16."),
         io.Mask.Input(
             "mask", optional=True,
-            tooltip="Where the concept may act: white = full, gray = weaker, black = not at all. All black switches it off.",
+            tooltip="Where the concept may act: white = full, gray = weaker, black = not at all. All black switches it "
+            "off.",
         ),
     ]  # fmt: skip
 
@@ -77,8 +79,8 @@ class SEGAConcept(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder of the checkpoint that is steered."),
                 io.String.Input(
                     "text", default="", multiline=True, dynamic_prompts=True,
-                    tooltip="The concept, short and plain: 'glasses', 'smile', 'oil painting'. A whole prompt blurs the "
-                    "direction.",
+                    tooltip="The concept, short and plain: 'glasses', 'smile', 'oil painting'. A whole prompt blurs "
+                    "the direction.",
                 ),
                 *_concept_inputs(),
             ],
@@ -144,8 +146,8 @@ def _settings_inputs() -> list:
         ),
         io.Combo.Input(
             "base", options=["auto", "negative", "positive"], default="auto", advanced=True,
-            tooltip="What a concept's direction starts from. auto: the negative prompt if there is one and cfg is not 1, "
-            "else the positive (guidance-distilled models such as Flux).",
+            tooltip="What a concept's direction starts from. auto: the negative prompt if there is one and cfg is not "
+            "1, else the positive (guidance-distilled models such as Flux).",
         ),
     ]  # fmt: skip
 
@@ -161,7 +163,9 @@ class SEGAGuidance(io.ComfyNode):
             "detailer or guider. Without concepts the model is unchanged.",
             search_aliases=ALIASES,
             inputs=[
-                io.Model.Input("model", tooltip="The model to steer; LoRAs and other patches may come before or after."),
+                io.Model.Input(
+                    "model", tooltip="The model to steer; LoRAs and other patches may come before or after."
+                ),
                 Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: nothing changes."),
                 *_settings_inputs(),
             ],
@@ -206,7 +210,8 @@ class SEGASampler(io.ComfyNode):
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
                 io.Float.Input(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="Below 1 keeps part of latent_image; concepts whose window lies before that part do not act.",
+                    tooltip="Below 1 keeps part of latent_image; concepts whose window lies before that part do not "
+                    "act.",
                 ),
                 *_settings_inputs(),
                 Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: a plain KSampler."),
@@ -231,13 +236,11 @@ class SEGASampler(io.ComfyNode):
         settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base)
         runs: list[SEGARun] = []
         patched = patch_model(model, concepts, settings, runs.append)
-        latent = ksample(
-            patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise
-        )
+        latent = ksample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
         samples = latent["samples"]
         size = picture_size(model, samples.shape)
         if not runs or runs[0].activity is None:
-            return io.NodeOutput(latent, torch.zeros(samples.shape[0], *size))
+            return io.NodeOutput(latent, torch.zeros(samples.shape[0] * max(1, len(concepts or ())), *size))
         return io.NodeOutput(latent, runs[0].activity.maps(samples.shape, size))
 
 

@@ -34,7 +34,11 @@ class PortraitsClip(comfy.sd1_clip.SDClipModel):
 class PortraitsClipModel(comfy.sd1_clip.SD1ClipModel):
     def __init__(self, device="cpu", dtype=None, model_options=None, **kwargs):
         super().__init__(
-            device=device, dtype=dtype, model_options=model_options or {}, clip_name="l", clip_model=PortraitsClip
+            device=device,
+            dtype=dtype,
+            model_options=model_options or {},
+            clip_name="l",
+            clip_model=PortraitsClip,  # pyright: ignore[reportArgumentType]
         )
 
 

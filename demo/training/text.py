@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def random_captions(portraits: Portraits, rng: random.Random, empty: float) -> l
     ]
 
 
-def new_encoder() -> nn.Module:
+def new_encoder() -> Any:
     """The text model with fresh weights (ComfyUI's layers skip their initialisation)."""
     clip = PortraitsClip(device="cpu", dtype=torch.float32)
     for name, value in clip.named_parameters():
@@ -68,12 +69,24 @@ def new_encoder() -> nn.Module:
     return clip
 
 
-def encode(clip: nn.Module, tokens: Tensor) -> Tensor:
-    """Hidden states [N, 77, width] of token ids, with gradients."""
-    return clip.transformer(tokens, dtype=torch.float32)[0]
+def encode(transformer: Any, tokens: Tensor) -> Tensor:
+    """Hidden states [N, 77, width] of token ids, with gradients.
+
+    The same computation as the host's own forward, which adds in place and so cannot be differentiated.
+    """
+    from comfy.ldm.modules.attention import optimized_attention_for_device
+
+    model = transformer.text_model
+    x = model.embeddings(tokens, dtype=torch.float32)
+    mask = torch.full((LENGTH, LENGTH), -torch.finfo(x.dtype).max).triu_(1)
+    attention = optimized_attention_for_device(x.device, mask=True, small_input=True)
+    for layer in model.encoder.layers:
+        x = x + layer.self_attn(layer.layer_norm1(x), mask, attention)
+        x = x + layer.mlp(layer.layer_norm2(x))
+    return model.final_layer_norm(x)
 
 
-def train(folder: Path) -> nn.Module:
+def train(folder: Path) -> Any:
     """Train (or go on training) the text encoder."""
     config = CONFIG.text
     torch.manual_seed(config.seed)
@@ -94,7 +107,7 @@ def train(folder: Path) -> nn.Module:
         said = torch.tensor([[1 + c.mentioned[a] if a in c.mentioned else 0 for a in ATTRIBUTES] for c in captions])
         style = torch.tensor([0 if c.style is None else 1 + STYLES.index(c.style) for c in captions])
         ids = tokens([c.text for c in captions])
-        hidden = encode(clip, ids)
+        hidden = encode(clip.transformer, ids)
         end = (ids == TEXT_CONFIG["eos_token_id"]).int().argmax(1)
         loss = torch.zeros(())
         for head, pooled in zip(heads, (hidden[torch.arange(len(ids)), end], hidden.mean(1)), strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,8 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
     for part in module.modules():
         if isinstance(part, Block):
-            part.conv[-1].weight.data.mul_(0.2)
+            last: Any = part.conv[-1]
+            last.weight.data.mul_(0.2)
 
 
 def random_crops(data: Renders, batch: int, side: int) -> Tensor:
@@ -47,7 +49,7 @@ def random_crops(data: Renders, batch: int, side: int) -> Tensor:
     return crops.contiguous(memory_format=torch.channels_last)
 
 
-def psnr(vae: nn.Module, data: Renders, chunk: int = 16) -> float:
+def psnr(vae: Any, data: Renders, chunk: int = 16) -> float:
     """Mean over pictures of the reconstruction's PSNR in dB."""
     values = []
     with torch.no_grad():
@@ -64,7 +66,7 @@ def train(folder: Path) -> nn.Module:
 
     config = CONFIG.vae
     torch.manual_seed(config.seed)
-    vae = TAESD()
+    vae: Any = TAESD()
     initialise(vae)
     vae = vae.to(memory_format=torch.channels_last)
     encoder, decoder = vae.taesd_encoder, vae.taesd_decoder
@@ -90,7 +92,9 @@ def train(folder: Path) -> nn.Module:
         if step % 50 == 0:
             logger.info("vae step %d loss %.5f", step, loss.item())
         if step % 500 == 499:
-            logger.info("vae step %d held-out %.2f dB", step, psnr(vae, Renders(held_out.portraits, held_out.pictures[:64])))
+            logger.info(
+                "vae step %d held-out %.2f dB", step, psnr(vae, Renders(held_out.portraits, held_out.pictures[:64]))
+            )
     latents = torch.cat([encode_raw(vae, as_floats(p)) for p in data.pictures[:512].split(32)])
     vae.vae_scale.data.fill_(float(latents.std()))
     vae.vae_shift.data.fill_(-float(latents.mean() / latents.std()))
@@ -100,6 +104,6 @@ def train(folder: Path) -> nn.Module:
 
 
 @torch.no_grad()
-def encode_raw(vae: nn.Module, pictures: Tensor) -> Tensor:
+def encode_raw(vae: Any, pictures: Tensor) -> Tensor:
     """Encoder output before normalisation, for pictures [N, 3, S, S] in [0, 1]."""
     return vae.taesd_encoder(pictures.contiguous(memory_format=torch.channels_last))

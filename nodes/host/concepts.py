@@ -103,6 +103,7 @@ def chain(concepts: tuple[ConceptInput, ...] | None, concept: ConceptInput) -> t
     result = (*(concepts or ()), concept)
     if len(result) > MAX_CONCEPTS:
         raise ValueError(
-            f"{len(result)} concepts are chained; at most {MAX_CONCEPTS} can act in one run. Remove some SEGA Concept nodes"
+            f"{len(result)} concepts are chained; at most {MAX_CONCEPTS} can act in one run. Remove some SEGA Concept "
+            "nodes"
         )
     return result

@@ -9,8 +9,8 @@ from .concepts import ConceptInput
 
 
 def latent_mask(concept: ConceptInput, shape: torch.Size) -> Tensor | None:
-    """The concept's weights [B or 1, 1, ..., h, w] on a latent of the given shape [B, C, ..., h, w], from its own mask and
-    from its conditioning's mask and area. None means everywhere.
+    """The concept's weights [B or 1, 1, ..., h, w] on a latent of the given shape [B, C, ..., h, w], from its own mask
+    and from its conditioning's mask and area. None means everywhere.
 
     Raises ValueError where a mask's batch fits neither the batch nor a single video's frames.
     """

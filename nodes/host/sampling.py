@@ -14,7 +14,8 @@ def ksample(
     positive: Any, negative: Any, latent: dict, denoise: float,
 ) -> dict:  # fmt: skip
     """LATENT in, LATENT out: ComfyUI's common_ksampler with preview and progress."""
-    from nodes import common_ksampler  # ComfyUI's top-level module, not this pack's folder
+    # ComfyUI's top-level module, not this pack's folder
+    from nodes import common_ksampler  # pyright: ignore[reportAttributeAccessIssue]
 
     (result,) = common_ksampler(
         model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise

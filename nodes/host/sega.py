@@ -153,9 +153,8 @@ class SEGARun:
         call = _BatchedCall(self, base_name, indices, model_options.get("sampler_calc_cond_batch_function"))
         options = dict(model_options, sampler_calc_cond_batch_function=call)
         denoised = executor(x, timestep, options, seed)
-        if call.estimates is None:  # a guider that makes its own calls (DualCFG, PerpNeg): one more, batched
-            call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
-        base, estimates = call.estimates
+        # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
+        base, estimates = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
         differences = {i: noise_difference(estimates[i], base, sigma) for i in indices}
         self.masks = {i: mask.to(x.device) for i, mask in self.masks.items()}
         gamma, following = edit_term(
@@ -202,12 +201,16 @@ class _BatchedCall:
         self.estimates = (out[at], dict(zip(self.indices, out[len(conds) :], strict=True)))
         return out[: len(args["conds"])]
 
-    def evaluate_alone(self, model: Any, x: Tensor, timestep: Tensor, model_options: dict) -> None:
+    def evaluate_alone(
+        self, model: Any, x: Tensor, timestep: Tensor, model_options: dict
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         """One call of its own, with nothing for the guider in it but the base at its usual index."""
         conds: list = [None, None]
         if self.run.whole_key(self.base) not in self.run.guider.conds:
             conds[OWN_INDEX[self.base]] = self.run.guider.conds[self.base]
         self({"conds": conds, "input": x, "sigma": timestep, "model": model, "model_options": model_options})
+        assert self.estimates is not None  # the call above sets them
+        return self.estimates
 
     def _calculate(self, args: dict, conds: list) -> list[Tensor]:
         if self.previous is not None:

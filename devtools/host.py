@@ -1,0 +1,39 @@
+"""ComfyUI inside this process: its modules first on the path, its options set before anything of it is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def comfyui_path() -> Path:
+    """Where ComfyUI is; dev.py says so in COMFYUI_PATH."""
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        raise RuntimeError("COMFYUI_PATH is not set: start this through `python dev.py`")
+    return Path(path)
+
+
+def has_accelerator() -> bool:
+    """True if torch can run on an accelerator that ComfyUI would choose by itself."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def prepare_comfyui() -> None:
+    """Make `import comfy` work as ComfyUI's own start does it.
+
+    ComfyUI goes first on the path: its modules `nodes` and `utils` must not be taken for folders of this repository.
+    """
+    path = str(comfyui_path())
+    sys.path[:] = [path, *(entry for entry in sys.path if entry != path)]
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    from comfy.cli_args import args
+
+    args.cpu = args.cpu or not has_accelerator()

@@ -1,0 +1,44 @@
+"""Labelled before/after strips."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw, ImageFont
+
+SIDE, MARGIN, LINE = 384, 12, 22
+PAPER, INK = (250, 250, 248), (30, 30, 30)
+
+
+def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> Image.Image:
+    """Pictures side by side, each with its label above and the text lines below; small ones are enlarged."""
+    scaled = [_enlarged(picture) for picture in pictures]
+    width = sum(picture.width for picture in scaled) + MARGIN * (len(scaled) + 1)
+    font = ImageFont.load_default(16)
+    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * MARGIN)]
+    height = 2 * MARGIN + LINE + max(picture.height for picture in scaled) + MARGIN + LINE * len(wrapped)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    left, top = MARGIN, MARGIN + LINE
+    for picture, label in zip(scaled, labels, strict=True):
+        draw.text((left, MARGIN - 2), label, INK, font)
+        sheet.paste(picture, (left, top))
+        left += picture.width + MARGIN
+    top += max(picture.height for picture in scaled) + MARGIN
+    for i, line in enumerate(wrapped):
+        draw.text((MARGIN, top + i * LINE), line, INK, font)
+    return sheet
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+    factor = max(1, SIDE // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)
+
+
+def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,82 @@
+"""The pack inside a real server: what it offers, neutral settings, the workflow files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from graphs import calls, concept, guided, latent, node, plain, sega_sampler
+
+from devtools.demo import SCENES, WORKFLOWS, fetch, override
+from devtools.server import PACK
+from devtools.workflows import load, to_prompt
+
+pytestmark = pytest.mark.server
+
+
+def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
+    offered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
+    assert offered == {"SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler"}
+
+
+def test_no_pack_failed_to_import(server):
+    lines = server.log().splitlines()
+    assert any(PACK in line and "seconds" in line for line in lines)  # the host's list of imports is there
+    assert not [line for line in lines if "IMPORT FAILED" in line and "custom_nodes" in line]
+
+
+def test_the_recorded_classes_are_the_servers(object_info, recorded_info):
+    for name, recorded in recorded_info.items():
+        for kind, inputs in recorded["input"].items():
+            assert list(inputs) == list(object_info[name]["input"][kind]), name
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_a_workflow_file_runs(server, object_info, checkpoint, name):
+    workflow = load(WORKFLOWS / f"{name}.json")
+    prompt = override(workflow, to_prompt(workflow, object_info), checkpoint.name, 64, SCENES[name], seed=3)
+    for entry in prompt.values():
+        if entry["class_type"] == "KSampler":
+            entry["inputs"]["steps"] = 4
+    before, after = fetch(server.client, server.client.run(prompt))
+    assert before.size == after.size == (64, 64)
+    assert not np.array_equal(np.asarray(before), np.asarray(after))
+
+
+def test_every_workflow_file_has_a_scene():
+    assert {file.stem for file in WORKFLOWS.glob("*.json")} == set(SCENES)
+
+
+def test_both_doors_give_the_same_edit(server):
+    reference = latent(server, plain())
+    edited = latent(server, guided())
+    assert (edited - reference).norm() > 0.01 * reference.norm()
+    assert torch.equal(latent(server, sega_sampler()), edited)
+
+
+@pytest.mark.parametrize("make", [guided, sega_sampler])
+def test_unconnected_concepts_are_neutral(server, make):
+    prompt = make(seed=2)
+    for entry in prompt.values():
+        entry["inputs"].pop("concepts", None)
+    assert torch.equal(latent(server, prompt), latent(server, plain(seed=2)))
+
+
+def test_a_mask_of_zeros_is_neutral(server):
+    prompt = guided(seed=2)
+    prompt["mask"] = node("SolidMask", value=0.0, width=64, height=64)
+    prompt["concept"]["inputs"]["mask"] = ["mask", 0]
+    assert torch.equal(latent(server, prompt), latent(server, plain(seed=2)))
+    prompt["mask"]["inputs"]["value"] = 1.0
+    assert not torch.equal(latent(server, prompt), latent(server, plain(seed=2)))
+
+
+def test_concepts_add_no_model_calls(server):
+    """Positive, negative and two concepts are one call in every step."""
+    prompt = guided(seed=4)
+    prompt["second"] = concept("smile")
+    prompt["second"]["inputs"]["concepts"] = ["concept", 0]
+    prompt["guidance"]["inputs"]["concepts"] = ["second", 0]
+    before = calls(server)
+    latent(server, prompt)
+    assert calls(server) - before == prompt["sampler"]["inputs"]["steps"]

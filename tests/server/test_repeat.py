@@ -1,0 +1,65 @@
+"""Running a prompt again gives the same bits, whatever came in between."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from graphs import calls, concept, guided, latent
+
+from devtools.client import PromptInterrupted
+
+pytestmark = pytest.mark.server
+
+
+def other(seed: int = 7):
+    """A prompt with other concepts, settings and size."""
+    prompt = guided(seed=seed, direction="remove", scale=3.0)
+    prompt["second"] = concept("smile", start_percent=0.4)
+    prompt["second"]["inputs"]["concepts"] = ["concept", 0]
+    prompt["guidance"]["inputs"] |= {"concepts": ["second", 0], "momentum_scale": 0.5}
+    prompt["latent"]["inputs"]["width"] = 96
+    return prompt
+
+
+def counted(server, prompt) -> torch.Tensor:
+    """The latent of a prompt that was really sampled."""
+    before = calls(server)
+    result = latent(server, prompt)
+    assert calls(server) > before
+    return result
+
+
+def test_a_prompt_gives_the_same_bits_again(server, uncached_server):
+    first = counted(uncached_server, guided())
+    assert not torch.equal(counted(uncached_server, other()), first)
+    assert torch.equal(counted(uncached_server, guided()), first)
+    assert torch.equal(counted(uncached_server, guided()), first)
+    # With the cache the nodes, and what they returned, are the same objects as before.
+    prompt = guided()
+    prompt["sampler"]["inputs"]["seed"] = 31
+    cached = counted(server, prompt)
+    counted(server, other(seed=32))
+    prompt["sampler"]["inputs"]["seed"] = 33
+    counted(server, prompt)
+    prompt["sampler"]["inputs"]["seed"] = 31
+    assert torch.equal(latent(server, prompt), cached)
+    assert torch.equal(counted(uncached_server, prompt), cached)
+
+
+def test_an_interrupt_leaves_nothing_behind(uncached_server):
+    server, prompt = uncached_server, guided(seed=5)
+    prompt["sampler"]["inputs"]["steps"] = 60
+    expected = counted(server, prompt)
+    before = calls(server)
+    prompt_id = server.client.queue(prompt)
+    deadline = time.monotonic() + 60
+    while calls(server) < before + 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    server.client.interrupt()
+    with pytest.raises(PromptInterrupted):
+        server.client.wait(prompt_id)
+    assert before < calls(server) < before + 60
+    assert torch.equal(counted(server, prompt), expected)
