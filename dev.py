@@ -1,4 +1,4 @@
-"""One door for developers: `python dev.py demo | serve | test | env | train-demo` (`--help` tells more).
+"""One door for developers: `python dev.py demo | serve | test | env | train-demo | eval` (`--help` tells more).
 
 Runs under any Python 3.10-3.13 with the standard library alone; builds what it needs in the user's cache folder.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,14 @@ from devtools.environment import Environment, SetupError, environment, say  # no
 
 
 def run_inside(env: Environment, *arguments: str) -> int:
-    """Run the environment's Python in the repository's root; Ctrl-C reaches it and it ends first."""
+    """Run the environment's Python in the repository's root. Ctrl-C reaches it and it ends first; a request to
+    terminate is handed on, so that no server is left behind."""
     variables = dict(os.environ, COMFYUI_PATH=str(env.comfyui), COMFYUI_PYTHON=str(env.python), PYTHONUTF8="1")
     variables["SEMANTIC_STEERING_BASE"] = str(env.base_directory)
     if env.oracle is not None:
         variables["SEMANTIC_STEERING_ORACLE"] = str(env.oracle)
     process = subprocess.Popen([str(env.python), *arguments], cwd=ROOT, env=variables)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -50,6 +53,8 @@ def main() -> int:
     env.add_argument("--json", action="store_true")
     train = commands.add_parser("train-demo", help="train the demo domain; stops and resumes at any moment")
     train.add_argument("--part", choices=("vae", "model", "judge"), help="only this part [all, in this order]")
+    evaluate = commands.add_parser("eval", help="the figures of docs/evaluation.md")
+    evaluate.add_argument("--json", metavar="FILE", help="also write them to a file")
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -66,7 +71,9 @@ def main() -> int:
     if options.command == "test":
         return run_inside(found, "-m", "devtools.test", *rest)
     if options.command == "demo":
-        return run_inside(found, "-m", "devtools.demo", "--out", options.out)
+        return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
+    if options.command == "eval":
+        return run_inside(found, "-m", "devtools.evaluate", *(["--json", str(Path(options.json).resolve())] if options.json else []))
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))

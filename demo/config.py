@@ -54,7 +54,7 @@ class Model:
     res_blocks: int = 1
     attention: tuple[int, ...] = (0, 1)  # transformer blocks at 16x16 and at 8x8
     heads: int = 4
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 32
     learning_rate: float = 1e-3
     warm_up: int = 200

@@ -13,6 +13,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ from demo.portraits.captions import ADJECTIVES, PEOPLE, PRESENT, STYLE_WORDS
 from .client import Client, Prompt, PromptError, seconds
 from .environment import say
 from .host import ROOT
-from .server import CHECKPOINT, Server, ServerError, base_directory, lay_out
-from .strips import strip
+from .server import CHECKPOINT, Server, ServerError, lay_out
+from .strips import overview, strip, thumbnail
 from .workflows import load, to_prompt
 
 WORKFLOWS = ROOT / "workflows"
@@ -129,8 +130,16 @@ def fetch(client: Client, outputs: dict[str, Any]) -> tuple[Image.Image, Image.I
     return before, after
 
 
-def run_workflow(client: Client, judge: Judge, info: dict[str, Any], file: Path, out: Path) -> list[dict[str, Any]]:
-    """Run a workflow file with every seed of its scene; writes the strips, returns their entries in the report."""
+Column = tuple[str, Image.Image, Image.Image]
+
+
+def run_workflow(
+    client: Client, judge: Judge, info: dict[str, Any], file: Path, out: Path
+) -> tuple[list[dict[str, Any]], list[Column]]:
+    """Run a workflow file with every seed of its scene; writes the strips and the workflow's thumbnail.
+
+    Returns the report's entries and the columns of the overview.
+    """
     workflow, scene = load(file), SCENES[file.stem]
     prompt = to_prompt(workflow, info)
     used = concepts(prompt)
@@ -142,7 +151,8 @@ def run_workflow(client: Client, judge: Judge, info: dict[str, Any], file: Path,
     ]
     style_after = next((name for kind, name in means if kind == "style"), "photo")
     words = ", ".join(f"{'+' if c['direction'] == 'add' else '-'} {c['text']} ({c['scale']:g})" for c in used)
-    entries = []
+    entries: list[dict[str, Any]] = []
+    columns: list[Column] = []
     for seed in scene.seeds:
         done = client.wait(client.queue(override(workflow, prompt, CHECKPOINT, SIZE, scene, seed)))
         pictures = fetch(client, done["outputs"])
@@ -158,7 +168,10 @@ def run_workflow(client: Client, judge: Judge, info: dict[str, Any], file: Path,
         strip(list(pictures), ["before", "after"], lines).save(out / entry["file"])
         say(f"{file.stem}, seed {seed}: {', '.join(changes) or words} ({entry['seconds']:.1f} s)")
         entries.append(entry)
-    return entries
+        columns.append((words, *pictures))
+    shown = next((i for i, entry in enumerate(entries) if not entry["neutral"]), 0)  # one where all had to change
+    thumbnail(*columns[shown][1:]).save(out / f"{file.stem}.jpg", quality=85)
+    return entries, columns[shown : shown + 2]
 
 
 def _shown(asked: dict[str, str], probabilities: dict[str, float]) -> str:
@@ -182,21 +195,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
     out = parser.parse_args().out
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the with block, so that the server ends too
-    base = lay_out(base_directory())
-    missing = [file for file in (base / "models" / "checkpoints" / CHECKPOINT, WEIGHTS) if not file.exists()]
+    missing = [file for file in (ROOT / "demo" / "models" / CHECKPOINT, WEIGHTS) if not file.exists()]
     if missing:
         say(f"{missing[0].name} is missing: run `python dev.py train-demo` first")
         return 1
     judge = Judge.load()
     out.mkdir(parents=True, exist_ok=True)
     pictures: list[dict[str, Any]] = []
+    columns: list[Column] = []
     lines = []
     try:
         say("starting ComfyUI")
-        with Server(base) as server:
+        # A base directory of its own: a server empties its temporary folder, also under one that runs beside it.
+        with TemporaryDirectory(prefix="semantic-steering-") as base, Server(lay_out(Path(base))) as server:
             info = server.client.object_info()
             for file in sorted(WORKFLOWS.glob("*.json")):
-                entries = run_workflow(server.client, judge, info, file, out)
+                entries, some = run_workflow(server.client, judge, info, file, out)
+                columns += some
                 lines.append(summary(file.stem, entries))
                 pictures += entries
     except (ServerError, PromptError) as problem:
@@ -205,6 +220,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    overview(columns).save(out / "before-after.webp", quality=85)
     report = out / "report.json"
     report.write_text(json.dumps({"pictures": pictures}, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write("\n".join([*lines, f"{report}"]) + "\n")

@@ -238,7 +238,8 @@ def _run(command: list[str]) -> None:
         return
     text = "\n".join(tail)
     no_network = ("Failed to establish a new connection", "Temporary failure in name resolution", "NameResolutionError",
-                  "Network is unreachable", "ProxyError", "Connection refused", "ConnectTimeout")  # fmt: skip
+                  "Network is unreachable", "ProxyError", "Connection refused", "ConnectTimeout", "Read timed out",
+                  "Connection reset by peer", "IncompleteRead")  # fmt: skip
     if any(sign in text for sign in no_network):
         raise SetupError(f"the package index cannot be reached: check the network or proxy and run again\n{text}")
     if "No space left on device" in text:

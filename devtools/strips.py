@@ -42,3 +42,25 @@ def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
         else:
             lines[-1] = longer
     return lines
+
+
+def thumbnail(before: Image.Image, after: Image.Image, side: int = 256) -> Image.Image:
+    """Before and after side by side, for a workflow's tile."""
+    sheet = Image.new("RGB", (2 * side, side), PAPER)
+    for i, picture in enumerate((before, after)):
+        sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (i * side, 0))
+    return sheet
+
+
+def overview(columns: list[tuple[str, Image.Image, Image.Image]], side: int = 188) -> Image.Image:
+    """A wide picture: a column for each edit, before above, after below, its words between them."""
+    font = ImageFont.load_default(15)
+    sheet = Image.new("RGB", (len(columns) * (side + MARGIN) + MARGIN, 2 * side + 4 * LINE + 2 * MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (words, before, after) in enumerate(columns):
+        left = MARGIN + i * (side + MARGIN)
+        sheet.paste(before.resize((side, side), Image.Resampling.LANCZOS), (left, MARGIN))
+        for j, line in enumerate(_wrapped(words, font, side)[:3]):
+            draw.text((left, MARGIN + side + LINE // 2 + j * LINE), line, INK, font)
+        sheet.paste(after.resize((side, side), Image.Resampling.LANCZOS), (left, MARGIN + side + 4 * LINE))
+    return sheet

@@ -14,7 +14,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py train-demo")
     parser.add_argument("--part", choices=("vae", "model", "judge"), help="only this part [all, in this order]")
     part = parser.parse_args().part
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("semantic_steering").setLevel(logging.INFO)
     prepare_comfyui()
     # ComfyUI must be set up before the demo's modules import it.
     from demo.training import judge, model, vae

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from devtools.demo import SCENES, concepts, group_nodes, meaning, override
 from devtools.workflows import load, to_prompt
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from devtools.workflows import WorkflowError, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
@@ -16,7 +17,9 @@ BYPASSED, MUTED = 4, 2
 
 def node(node_id, kind, inputs=(), outputs=(), values=None, **more):
     """inputs: (name, type, link) or (name, type, link, widget's name); outputs: types."""
-    slots = [{"name": n, "type": t, "link": link, **({"widget": {"name": w[0]}} if w else {})} for n, t, link, *w in inputs]
+    slots = [
+        {"name": n, "type": t, "link": link, **({"widget": {"name": w[0]}} if w else {})} for n, t, link, *w in inputs
+    ]
     outs = [{"name": kind, "type": kind, "links": []} for kind in outputs]
     return {"id": node_id, "type": kind, "mode": 0, "inputs": slots, "outputs": outs, "widgets_values": values, **more}
 

@@ -1,0 +1,69 @@
+"""`python -m devtools.evaluate`: the figures of docs/evaluation.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .host import load_pack, prepare_comfyui
+
+PROMPT = "a portrait of a person"
+
+
+def steer(lab: Any, text: str, **settings: Any) -> Any:
+    """The checkpoint's model behind SEGA Concept and SEGA Guidance, with their defaults but for `settings`."""
+    sega = importlib.import_module(f"{load_pack().__name__}.nodes.sega")
+    concepts = sega.SEGAConcept.execute(clip=lab.clip, text=text, **settings).result[0]
+    return sega.SEGAGuidance.execute(model=lab.model, concepts=concepts).result[0]
+
+
+def figures() -> dict[str, Any]:
+    """Everything the evaluation page shows. ComfyUI must be prepared."""
+    from demo import evaluate
+    from demo.judge import Judge
+    from demo.laboratory import Laboratory
+    from demo.portraits.attributes import ATTRIBUTES
+    from demo.portraits.captions import PRESENT
+
+    lab, judge = Laboratory(), Judge.load()
+    lab.pictures([1], lab.encode(PROMPT))  # loads the models, so that the next one is a fair time
+    started = time.perf_counter()
+    lab.pictures([2], lab.encode(PROMPT))
+    result: dict[str, Any] = {
+        "seconds_per_picture": time.perf_counter() - started,
+        "reconstruction_db": evaluate.reconstruction(lab),
+        "judge": evaluate.judge_accuracy(judge),
+        "faithfulness": evaluate.faithfulness(lab, judge),
+        "edits": {},
+    }
+    seeds = [evaluate.EDIT_SEED + i for i in range(64)]
+    for attribute in ATTRIBUTES:
+        text = PRESENT[attribute][0].removeprefix("a ") if attribute in PRESENT else attribute
+        for direction in ("add", "remove"):
+            steered = steer(lab, text, direction=direction)
+            wanted = direction == "add"
+            result["edits"][f"{direction} {text}"] = evaluate.sega_edit(
+                lab, judge, steered, attribute, wanted, PROMPT, seeds
+            )
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py eval")
+    parser.add_argument("--json", type=Path)
+    target = parser.parse_args().json
+    prepare_comfyui()
+    text = json.dumps(figures(), indent=1)
+    sys.stdout.write(text + "\n")
+    if target is not None:
+        target.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

