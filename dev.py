@@ -73,7 +73,9 @@ def main() -> int:
     if options.command == "demo":
         return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
     if options.command == "eval":
-        return run_inside(found, "-m", "devtools.evaluate", *(["--json", str(Path(options.json).resolve())] if options.json else []))
+        return run_inside(
+            found, "-m", "devtools.evaluate", *(["--json", str(Path(options.json).resolve())] if options.json else [])
+        )
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))

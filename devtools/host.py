@@ -26,8 +26,8 @@ def has_accelerator() -> bool:
     return torch.cuda.is_available()
 
 
-def prepare_comfyui() -> None:
-    """Make `import comfy` work as ComfyUI's own start does it.
+def prepare_comfyui(cpu: bool = False) -> None:
+    """Make `import comfy` work as ComfyUI's own start does it; cpu: even where there is an accelerator.
 
     ComfyUI goes first on the path: its modules `nodes` and `utils` must not be taken for folders of this repository.
     """
@@ -38,7 +38,7 @@ def prepare_comfyui() -> None:
     comfy.options.enable_args_parsing(False)
     from comfy.cli_args import args
 
-    args.cpu = args.cpu or not has_accelerator()
+    args.cpu = args.cpu or cpu or not has_accelerator()
 
 
 def load_pack() -> ModuleType:

@@ -71,7 +71,8 @@ def needed(concepts: Sequence[Concept], sigma: float, momentum: Momentum, last_s
     last_sigma: the lowest σ the run evaluates.
     """
     all_warm = min((c.window.start for c in concepts), default=0.0)
-    momentum_counts = momentum.scale > 0 and last_sigma <= all_warm
+    reached = all(concept.window.phase(last_sigma) is not Phase.BEFORE for concept in concepts)
+    momentum_counts = momentum.scale > 0 and reached
     phases = [concept.window.phase(sigma) for concept in concepts]
     return [
         i

@@ -91,7 +91,7 @@ class SEGARun:
             for position, (entry, mask) in enumerate(zip(inputs, masks, strict=True))
             if not entry.neutral and (mask is None or bool((mask > 0).any()))
         ]
-        self.guider, self.settings, self.momentum = guider, settings, momentum
+        self.guider, self.settings, self.momentum, self.batch = guider, settings, momentum, shape[0]
         self.inputs = [inputs[position] for position in kept]
         self.masks = {i: mask for i, position in enumerate(kept) if (mask := masks[position]) is not None}
         model_sampling = guider.model_patcher.get_model_object("model_sampling")
@@ -133,9 +133,9 @@ class SEGARun:
         return f"{self._prefix}.whole.{name}"
 
     def _prepare_sampling(self, executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        """The host counts two conditionings; the concepts come on top."""
+        """The host counts two conditionings a picture; the concepts come on top."""
         extra = len(self.concepts) + sum(key.startswith(f"{self._prefix}.whole.") for key in self.guider.conds)
-        batch = math.ceil(noise_shape[0] * (2 + extra) / 2)
+        batch = noise_shape[0] + math.ceil(self.batch * extra / 2)
         return executor(model, [batch, *noise_shape[1:]], *args, **kwargs)
 
     def _predict_noise(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.model_base
 import pytest
 import torch
+
 from demo import evaluate
 from demo.host.portraits_model import Portraits
 from demo.portraits.attributes import ATTRIBUTES

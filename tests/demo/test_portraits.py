@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+
 from demo.portraits.attributes import ATTRIBUTES, HIDDEN_BY_HAT, HIDDEN_BY_SKETCH, INDEX, STYLES, judgeable
 from demo.portraits.captions import ABSENT, PEOPLE, PRESENT, caption
 from demo.portraits.renderer import region, render, sample

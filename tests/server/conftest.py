@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from devtools.host import prepare_comfyui
+from devtools.server import Server, lay_out, link
+
 HERE = Path(__file__).parent
-
-
-def load(name: str, file: Path) -> None:
-    """Import by path: the repository's root stays off the path (see tests/conftest.py)."""
-    if name not in sys.modules:
-        folder = [str(file.parent)] if file.name == "__init__.py" else None
-        spec = spec_from_file_location(name, file, submodule_search_locations=folder)
-        sys.modules[name] = module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-
-
-for variable in ("COMFYUI_PATH", "COMFYUI_PYTHON"):
-    if variable not in os.environ:
-        raise pytest.UsageError(f"{variable} is not set; `python dev.py test` sets it")
-load("devtools", ROOT / "devtools" / "__init__.py")
-load("demo", ROOT / "demo" / "__init__.py")
-load("graphs", HERE / "graphs.py")
-
-from devtools.host import prepare_comfyui  # noqa: E402
-from devtools.server import Server, lay_out, link  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
     """Random weights in the demo's shape. Not the training's first weights: those start every branch at zero."""
-    prepare_comfyui()
+    prepare_comfyui(cpu=True)
     import torch
     from comfy.taesd.taesd import TAESD
     from safetensors.torch import save_file
