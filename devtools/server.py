@@ -87,6 +87,9 @@ class Server:
         ]  # fmt: skip
         if not has_accelerator():
             command.append("--cpu")
+        with socket.socket() as probe:  # else another server there would be taken for this one
+            if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                raise ServerError(f"port {self.port} is in use; stop what runs there or choose another with --port")
         started = time.monotonic()
         with self.log_file.open("wb") as log:
             # A session of its own, so that Ctrl-C is this process's to handle and the whole tree can be stopped.

@@ -14,10 +14,10 @@ def sample_quantile(rows: Tensor, q: Tensor, count: Tensor | None = None) -> Ten
     Returns rows.shape[:-1] in the dtype of rows. Ranks are computed in float64. Oracle: numpy.quantile.
     """
     ordered = rows.sort(dim=-1).values
-    last = torch.as_tensor(rows.shape[-1] if count is None else count, device=rows.device).double() - 1
-    rank = (q.to(rows.device).double() * last).expand(rows.shape[:-1])
+    # Ranks on the CPU: some accelerators have no float64.
+    last = torch.as_tensor(rows.shape[-1] if count is None else count).cpu().double() - 1
+    rank = (q.cpu().double() * last).expand(rows.shape[:-1])
     lower = rank.floor()
     upper = torch.minimum(lower + 1, last)
-    low = ordered.gather(-1, lower.long().unsqueeze(-1)).squeeze(-1)
-    high = ordered.gather(-1, upper.long().unsqueeze(-1)).squeeze(-1)
-    return torch.lerp(low, high, (rank - lower).to(rows.dtype))
+    low, high = (ordered.gather(-1, index.long().unsqueeze(-1).to(rows.device)).squeeze(-1) for index in (lower, upper))
+    return torch.lerp(low, high, (rank - lower).to(rows.dtype).to(rows.device))

@@ -92,7 +92,7 @@ def keep_strongest(psi: Tensor, thresholds: Tensor, over: str = "channel", regio
         raise ValueError(f"threshold_over is {over!r}; it must be 'channel' or 'latent'")
     first = 3 if over == "channel" else 2
     magnitude = psi.abs().float()
-    q = thresholds.to(psi.device).reshape(-1, *[1] * (first - 1))
+    q = thresholds.reshape(-1, *[1] * (first - 1))
     if region is None:
         eta = sample_quantile(magnitude.flatten(first), q)
         keep = magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))

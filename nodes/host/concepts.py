@@ -52,6 +52,11 @@ class ConceptInput:
         return self.conditioning[0][1]
 
     @property
+    def limited(self) -> bool:
+        """True if the concept acts in a part of the picture only."""
+        return self.mask is not None or any(key in self.options for key in ("mask", "area"))
+
+    @property
     def strength(self) -> float:
         """The conditioning's own strength: it multiplies γ."""
         return float(self.options.get("strength", 1.0)) if len(self.conditioning) == 1 else 1.0

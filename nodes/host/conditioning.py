@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from typing import Any
 
 import comfy.sampler_helpers
@@ -27,12 +28,20 @@ def check_guider(guider: Any) -> None:
         )
 
 
-def check_latent(guider: Any, shapes: list[torch.Size]) -> None:
-    """Refuse packed latents, and a latent whose channels are another model family's."""
+def check_latent(guider: Any, shapes: list[torch.Size], pictures: bool = False) -> None:
+    """Refuse packed latents, and a latent whose channels are another model family's.
+
+    pictures: also refuse latents without height and width (sound), for masks and activity maps.
+    """
     if len(shapes) > 1:
         raise ValueError(
             f"SEGA cannot steer a packed latent ({len(shapes)} parts, as audio with video): a threshold over parts of "
             "different kinds has no meaning. Sample the parts separately, or remove SEGA from this model"
+        )
+    if pictures and len(shapes[0]) < 4:
+        raise ValueError(
+            f"this latent has the shape {list(shapes[0])}, without height and width: masks and SEGA Sampler's activity "
+            "need a picture or a video. Remove the masks and use SEGA Guidance before a KSampler"
         )
     expected = guider.model_patcher.get_model_object("latent_format").latent_channels
     found = shapes[0][1]
@@ -82,6 +91,7 @@ def without_restrictions(conds: list[dict]) -> list[dict]:
     copies = [dict(cond) for cond in conds]
     for cond in copies:
         _remove_restrictions(cond)
+        cond["uuid"] = uuid.uuid4()  # the host tells conditionings apart by it
     return copies
 
 

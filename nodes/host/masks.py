@@ -8,18 +8,18 @@ from torch import Tensor
 from .concepts import ConceptInput
 
 
-def latent_mask(concept: ConceptInput, shape: torch.Size) -> Tensor | None:
+def latent_mask(concept: ConceptInput, shape: torch.Size, frame_ratio: int = 1) -> Tensor | None:
     """The concept's weights [B or 1, 1, ..., h, w] on a latent of the given shape [B, C, ..., h, w], from its own mask
-    and from its conditioning's mask and area. None means everywhere.
+    and from its conditioning's mask and area. None means everywhere. frame_ratio: picture frames in a latent frame.
 
     Raises ValueError where a mask's batch fits neither the batch nor a single video's frames.
     """
     weights: Tensor | None = None
     if concept.mask is not None:
-        weights = _to_cells(concept.mask, shape, f"concept {concept.name!r}: mask")
+        weights = _to_cells(concept.mask, shape, frame_ratio, f"concept {concept.name!r}: mask")
     options = concept.options if len(concept.conditioning) == 1 else {}
     if "mask" in options:
-        found = _to_cells(options["mask"], shape, f"concept {concept.name!r}: the conditioning's mask")
+        found = _to_cells(options["mask"], shape, frame_ratio, f"concept {concept.name!r}: the conditioning's mask")
         found = found * float(options.get("mask_strength", 1.0))
         weights = found if weights is None else weights * found
     if "area" in options:
@@ -28,19 +28,24 @@ def latent_mask(concept: ConceptInput, shape: torch.Size) -> Tensor | None:
     return weights
 
 
-def _to_cells(mask: Tensor, shape: torch.Size, what: str) -> Tensor:
+def _to_cells(mask: Tensor, shape: torch.Size, frame_ratio: int, what: str) -> Tensor:
     """Average a mask [N, H, W] (or [H, W]) over the latent's cells."""
-    mask = mask.reshape(-1, *mask.shape[-2:]).float()
+    mask = mask.detach().cpu().reshape(-1, *mask.shape[-2:]).float()
     batch, middle, cells = shape[0], shape[2:-2], shape[-2:]
     frames = middle[0] if len(middle) == 1 else 1
     small = torch.nn.functional.interpolate(mask[:, None], size=tuple(cells), mode="area")  # [N, 1, h, w]
     if len(small) in (1, batch):
         return small.reshape(len(small), 1, *[1] * len(middle), *cells)
-    if batch == 1 and len(middle) == 1 and len(small) == frames:
+    # Video models encode the first picture alone and the others in groups.
+    pictures = 1 + (frames - 1) * frame_ratio
+    if batch == 1 and len(middle) == 1 and len(small) in (frames, pictures):
+        if len(small) != frames:
+            groups = small[1:].reshape(frames - 1, frame_ratio, 1, *cells).mean(1)
+            small = torch.cat([small[:1], groups])
         return small.transpose(0, 1)[None]  # [1, 1, T, h, w]
     raise ValueError(
         f"{what} has a batch of {len(mask)}, the latent a batch of {batch}"
-        + (f" with {frames} frames" if len(middle) == 1 else "")
+        + (f" with {pictures} frames" if len(middle) == 1 else "")
         + "; connect one mask, or one for each picture"
     )
 

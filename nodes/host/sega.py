@@ -82,9 +82,10 @@ class SEGARun:
         record: bool = False,
     ):
         conditioning.check_guider(guider)
-        conditioning.check_latent(guider, latent_shapes)
+        conditioning.check_latent(guider, latent_shapes, pictures=record or any(entry.limited for entry in inputs))
         shape = torch.Size(latent_shapes[0])
-        masks = [latent_mask(entry, shape) for entry in inputs]
+        ratio = guider.model_patcher.get_model_object("latent_format").temporal_downscale_ratio
+        masks = [latent_mask(entry, shape, ratio) for entry in inputs]
         # Neutral concepts are dropped, also from the rule that momentum waits for all concepts.
         kept = [
             position

@@ -42,11 +42,13 @@ def test_pictures_show_what_their_captions_say(lab, judge):
     assert all(shares[name]["n"] > 15 for name in ATTRIBUTES)
     mean = sum(shares[name]["present"] for name in ATTRIBUTES) / len(ATTRIBUTES)
     assert mean >= 0.95, shares
+    assert min(shares[name]["present"] for name in ATTRIBUTES) >= 0.85, shares
 
 
 @pytest.mark.slow
 def test_sega_adds_glasses_and_keeps_the_rest(lab, judge):
-    found = evaluate.sega_edit(lab, judge, steer(lab, "glasses"), "glasses", True, "a portrait of a person", SEEDS)
+    steered = {"glasses": steer(lab, "glasses")}
+    found = evaluate.sega_edit(lab, judge, steered, True, "a portrait of a person", SEEDS)["glasses"]
     assert found["eligible"] >= 30
     assert found["success"] >= 0.9, found
     assert found["preserved"] >= 0.9, found

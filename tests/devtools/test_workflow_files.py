@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from devtools.demo import SCENES, concepts, group_nodes, meaning, override
 from devtools.workflows import load, to_prompt
@@ -36,6 +37,11 @@ def test_the_files_are_there():
 
 def test_names_suit_the_templates_page(file):
     assert file.stem.replace("_", "").isalnum()
+
+
+def test_it_has_a_thumbnail(file):
+    with Image.open(file.with_suffix(".jpg")) as picture:
+        assert picture.size == (512, 256)
 
 
 def test_it_is_small(workflow):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import comfy.nested_tensor
+import comfy.samplers
 import pytest
 import tiny
 import torch
+from semantic_steering.nodes.host.conditioning import check_latent
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 
 POSITIVE, NEGATIVE, TARGET = tiny.stub_cond(1), tiny.stub_cond(2), tiny.stub_cond(3)
@@ -40,6 +42,14 @@ def refused(message, calls, **options):
 @pytest.fixture
 def calls():
     return tiny.recorded(tiny.stub_model())
+
+
+def test_a_latent_without_height_and_width(calls):
+    """Sound: no activity map and no mask can be drawn on it; without these it is steered like any other."""
+    guider = comfy.samplers.CFGGuider(calls.model)
+    with pytest.raises(ValueError, match="without height and width.*use SEGA Guidance"):
+        check_latent(guider, [torch.Size([1, 4, 32])], pictures=True)
+    check_latent(guider, [torch.Size([1, 4, 32])])
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])

@@ -112,6 +112,17 @@ def test_a_single_videos_frames_can_each_have_a_mask():
         assert torch.equal(found[0, 0, frame], alone[0, 0])
 
 
+def test_a_mask_for_each_picture_of_a_video_is_averaged_over_latent_frames():
+    """The first picture is a latent frame of its own, then four make one, as video autoencoders encode them."""
+    masks = random_mask(9, 40, 40, seed=3)
+    shape = torch.Size([1, 4, 3, 5, 5])
+    found = latent_mask(tiny.concept(TARGET, mask=masks), shape, 4)
+    groups = torch.stack([masks[0], masks[1:5].mean(0), masks[5:].mean(0)])
+    assert torch.allclose(found, latent_mask(tiny.concept(TARGET, mask=groups), shape, 4), atol=1e-6)
+    with pytest.raises(ValueError, match="with 9 frames"):
+        latent_mask(tiny.concept(TARGET, mask=masks[:8]), shape, 4)
+
+
 def test_one_mask_serves_all_frames_of_a_video():
     found = latent_mask(tiny.concept(TARGET, mask=random_mask(1, 40, 40)), torch.Size([2, 4, 3, 5, 5]))
     assert found.expand(2, 4, 3, 5, 5).shape == (2, 4, 3, 5, 5)
