@@ -47,7 +47,7 @@ def calls():
 def test_a_latent_without_height_and_width(calls):
     """Sound: no activity map and no mask can be drawn on it; without these it is steered like any other."""
     guider = comfy.samplers.CFGGuider(calls.model)
-    with pytest.raises(ValueError, match="without height and width.*use SEGA Guidance"):
+    with pytest.raises(ValueError, match=r"without height and width.*use SEGA Guidance"):
         check_latent(guider, [torch.Size([1, 4, 32])], pictures=True)
     check_latent(guider, [torch.Size([1, 4, 32])])
 
