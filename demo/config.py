@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 PICTURE = 128  # side in pixels
-LATENT = (4, 16, 16)
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,8 @@ class VAE:
 
 @dataclass(frozen=True)
 class Text:
-    """A small CLIP-style transformer over CLIP's own 49,408 tokens."""
+    """A small CLIP-style transformer over CLIP's own 49,408 tokens; its sizes are TEXT_CONFIG in host/."""
 
-    width: int = 32
-    layers: int = 2
-    heads: int = 4
     steps: int = 1500
     batch: int = 128
     learning_rate: float = 3e-3

@@ -16,7 +16,10 @@ def main() -> int:
     part = parser.parse_args().part
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("semantic_steering").setLevel(logging.INFO)
-    prepare_comfyui()
+    prepare_comfyui(cpu=True)
+    from comfy.cli_args import args
+
+    args.use_pytorch_cross_attention = True  # the default on a CPU is slower to differentiate
     # ComfyUI must be set up before the demo's modules import it.
     from demo.training import judge, model, vae
     from demo.training.export import CHECKPOINT, export

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CONFIG
+from ..host.portraits_model import TEXT_CONFIG
 from . import text, vae
 from .data import as_floats, renders
 from .state import TrainingState, cosine_schedule
@@ -39,7 +40,7 @@ def new_unet() -> nn.Module:
         transformer_depth=[d for d in config.attention for _ in range(config.res_blocks)],  # pyright: ignore[reportArgumentType]
         transformer_depth_output=[d for d in config.attention for _ in range(repeats)],
         transformer_depth_middle=-1,
-        context_dim=CONFIG.text.width,
+        context_dim=TEXT_CONFIG["hidden_size"],
         num_heads=config.heads,
         num_head_channels=-1,
         use_spatial_transformer=True,
