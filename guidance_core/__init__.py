@@ -1,9 +1,23 @@
 """The mathematics of semantic guidance: torch in, torch out, no ComfyUI.
 
 Letters: σ noise level, λ threshold, ψ edit direction, γ guidance term, ν momentum, s_m and β its scale and decay;
-B batch, C channels, K concepts. An x0 is a denoised prediction; Δn a difference of noise estimates.
+B batch, C channels, K concepts. An x0 is a denoised prediction; Δn a difference of noise estimates; d = (x − x0)/σ
+the slope of the deterministic sampler.
 """
 
+from .diffedit import binarise as binarise
+from .diffedit import blur_mask as blur_mask
+from .diffedit import check_mask_settings as check_mask_settings
+from .diffedit import difference_map as difference_map
+from .diffedit import grow_mask as grow_mask
+from .diffedit import heatmap as heatmap
+from .diffedit import masked_decode as masked_decode
+from .inversion import LARGEST_RESIDUAL as LARGEST_RESIDUAL
+from .inversion import Level as Level
+from .inversion import accelerate as accelerate
+from .inversion import ddim_step as ddim_step
+from .inversion import fixed_point_step as fixed_point_step
+from .inversion import slope as slope
 from .quantile import sample_quantile as sample_quantile
 from .sega import Concept as Concept
 from .sega import Momentum as Momentum

@@ -1,5 +1,5 @@
 """What a user drags: one file per task."""
 
-from . import sega
+from . import diffedit, inversion, sega
 
-NODES = [*sega.NODES]
+NODES = [*sega.NODES, *inversion.NODES, *diffedit.NODES]

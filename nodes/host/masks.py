@@ -1,4 +1,4 @@
-"""Masks of concepts: from picture space to the latent's cells."""
+"""Masks between picture space and the latent's cells."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def latent_mask(concept: ConceptInput, shape: torch.Size, frame_ratio: int = 1) 
     """
     weights: Tensor | None = None
     if concept.mask is not None:
-        weights = _to_cells(concept.mask, shape, frame_ratio, f"concept {concept.name!r}: mask")
+        weights = to_cells(concept.mask, shape, frame_ratio, f"concept {concept.name!r}: mask")
     options = concept.options if len(concept.conditioning) == 1 else {}
     if "mask" in options:
-        found = _to_cells(options["mask"], shape, frame_ratio, f"concept {concept.name!r}: the conditioning's mask")
+        found = to_cells(options["mask"], shape, frame_ratio, f"concept {concept.name!r}: the conditioning's mask")
         found = found * float(options.get("mask_strength", 1.0))
         weights = found if weights is None else weights * found
     if "area" in options:
@@ -28,7 +28,7 @@ def latent_mask(concept: ConceptInput, shape: torch.Size, frame_ratio: int = 1) 
     return weights
 
 
-def _to_cells(mask: Tensor, shape: torch.Size, frame_ratio: int, what: str) -> Tensor:
+def to_cells(mask: Tensor, shape: torch.Size, frame_ratio: int, what: str) -> Tensor:
     """Average a mask [N, H, W] (or [H, W]) over the latent's cells."""
     mask = mask.detach().cpu().reshape(-1, *mask.shape[-2:]).float()
     batch, middle, cells = shape[0], shape[2:-2], shape[-2:]
@@ -48,6 +48,40 @@ def _to_cells(mask: Tensor, shape: torch.Size, frame_ratio: int, what: str) -> T
         + (f" with {pictures} frames" if len(middle) == 1 else "")
         + "; connect one mask, or one for each picture"
     )
+
+
+def fitted(mask: Tensor, shape: torch.Size, size: tuple[int, int]) -> Tensor:
+    """A mask [N, H, W] cut to the part of its picture that the latent holds (the VAE Encode node cuts the edges off).
+
+    shape: the latent's; size: (H, W) of the picture it decodes to. Raises ValueError for a mask of another aspect.
+    """
+    if not torch.isfinite(mask).all():
+        raise ValueError("mask holds NaN or infinite values")
+    mask = mask.reshape(-1, *mask.shape[-2:])
+    height, width = mask.shape[-2:]
+    down, right = (height - size[0]) // 2, (width - size[1]) // 2
+    cells = shape[-2:]
+    if 0 <= height - size[0] < size[0] / cells[0] and 0 <= width - size[1] < size[1] / cells[1]:
+        return mask[:, down : down + size[0], right : right + size[1]]
+    # Another resolution of the same picture: the same aspect to within one cell.
+    stretch = (height / size[0]) / (width / size[1])
+    if max(stretch, 1 / stretch) > 1 + 1 / min(cells):
+        raise ValueError(
+            f"mask is {width}x{height} pixels, the inverted picture {size[1]}x{size[0]}: they do not show the same "
+            "picture. Connect the mask of that picture, or scale and crop it in the same way"
+        )
+    return mask
+
+
+def to_pictures(cells: Tensor, size: tuple[int, int], frame_ratio: int) -> Tensor:
+    """Values of cells [B, h, w], or of one video's [1, T, h, w], at picture size: [N, H, W].
+
+    A video's latent frames stand for one picture (the first) or frame_ratio pictures each.
+    """
+    if cells.ndim > 3:
+        first, others = cells[0].split([1, cells.shape[1] - 1])
+        cells = torch.cat([first, others.repeat_interleave(frame_ratio, dim=0)])
+    return torch.nn.functional.interpolate(cells[:, None], size=size, mode="nearest")[:, 0]
 
 
 def _area(area: tuple, shape: torch.Size) -> Tensor:
