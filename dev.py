@@ -55,6 +55,8 @@ def main() -> int:
     train.add_argument("--part", choices=("vae", "model", "judge"), help="only this part [all, in this order]")
     evaluate = commands.add_parser("eval", help="the figures of docs/evaluation.md")
     evaluate.add_argument("--json", metavar="FILE", help="also write them to a file")
+    evaluate.add_argument("--out", metavar="DIR", help="folder for the curves")
+    evaluate.add_argument("--quick", action="store_true", help="a fraction of the samples, to see that it runs")
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -73,9 +75,9 @@ def main() -> int:
     if options.command == "demo":
         return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
     if options.command == "eval":
-        return run_inside(
-            found, "-m", "devtools.evaluate", *(["--json", str(Path(options.json).resolve())] if options.json else [])
-        )
+        files = [(name, value) for name, value in (("--json", options.json), ("--out", options.out)) if value]
+        arguments = [part for name, value in files for part in (name, str(Path(value).resolve()))]
+        return run_inside(found, "-m", "devtools.evaluate", *arguments, *(["--quick"] if options.quick else []))
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from . import evaluate_editing
 from .host import load_pack, prepare_comfyui
 
 PROMPT = "a portrait of a person with no hat"
@@ -22,8 +23,8 @@ def steer(lab: Any, text: str, **settings: Any) -> Any:
     return sega.SEGAGuidance.execute(model=lab.model, concepts=concepts).result[0]
 
 
-def figures() -> dict[str, Any]:
-    """Everything the evaluation page shows. ComfyUI must be prepared."""
+def figures(out: Path | None, quick: bool) -> dict[str, Any]:
+    """Everything the evaluation page shows. ComfyUI must be prepared. quick: a fraction of the samples."""
     from demo import evaluate
     from demo.judge import Judge
     from demo.laboratory import Laboratory
@@ -36,26 +37,31 @@ def figures() -> dict[str, Any]:
     lab.pictures([2], lab.encode(PROMPT))
     result: dict[str, Any] = {
         "seconds_per_picture": time.perf_counter() - started,
-        "reconstruction_db": evaluate.reconstruction(lab),
-        "judge": evaluate.judge_accuracy(judge),
-        "faithfulness": evaluate.faithfulness(lab, judge),
+        "reconstruction_db": evaluate.reconstruction(lab, 32 if quick else 256),
+        "judge": evaluate.judge_accuracy(judge, 256 if quick else 2048),
+        "faithfulness": evaluate.faithfulness(lab, judge, 64 if quick else 512),
     }
-    seeds = [evaluate.EDIT_SEED + i for i in range(64)]
+    seeds = [evaluate.EDIT_SEED + i for i in range(8 if quick else 64)]
     texts = {name: PRESENT[name][0].removeprefix("a ") if name in PRESENT else name for name in ATTRIBUTES}
     steered = {name: steer(lab, text) for name, text in texts.items()}
     result["edits"] = evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
+    result["editing"] = evaluate_editing.figures(lab, judge, out, quick)
     return result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py eval")
     parser.add_argument("--json", type=Path)
-    target = parser.parse_args().json
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
     prepare_comfyui()
-    text = json.dumps(figures(), indent=1)
+    text = json.dumps(figures(options.out, options.quick), indent=1)
     sys.stdout.write(text + "\n")
-    if target is not None:
-        target.write_text(text + "\n")
+    if options.json is not None:
+        options.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

@@ -17,6 +17,7 @@ also the error that one decoding step makes; B batch.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,7 +84,9 @@ def fixed_point_step(
     while evaluations < iterations:
         f = x + step * slope(guess, denoise(guess, following), following) - guess
         evaluations += 1
-        error = _norm(f) / _norm(guess).clamp_min(torch.finfo(torch.float32).tiny)
+        # ‖x⁺‖, but never more than a step along unit noise can make of x: iterates that run away solve nothing.
+        size = torch.minimum(_norm(guess), _norm(x) + abs(step) * math.sqrt(x[0].numel()))
+        error = _norm(f) / size.clamp_min(torch.finfo(torch.float32).tiny)
         solved = error <= tolerance
         if solved.all() or not torch.isfinite(error).all():
             break

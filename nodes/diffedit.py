@@ -31,8 +31,8 @@ class DiffEditMask(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model whose answers to the two texts are compared, unsteered."),
                 io.Conditioning.Input(
                     "source",
-                    tooltip="What is in the picture now. An empty text works too (the paper's case without a "
-                    "reference), but the mask is then wider.",
+                    tooltip="What is in the picture now; what both texts describe stays out of the mask. An empty "
+                    "text works too (the paper's case without a reference), but the mask is then less exact.",
                 ),
                 io.Conditioning.Input("target", tooltip="What should be there: the same text with the change in it."),
                 io.Latent.Input("latent_image", tooltip="The picture, from VAE Encode."),
@@ -56,8 +56,7 @@ class DiffEditMask(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "maps", default=10, min=1, max=256, advanced=True,
-                    tooltip="Noises that are averaged; the paper uses 10. Fewer is faster and patchier; over 20 hardly "
-                    "changes anything.",
+                    tooltip="Noises that are averaged; the paper uses 10. Fewer is faster and patchier.",
                 ),
                 io.Float.Input(
                     "clamp", default=3.0, min=0.1, max=100.0, step=0.1, round=0.01, advanced=True,

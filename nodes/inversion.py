@@ -71,7 +71,8 @@ class DDIMInvert(io.ComfyNode):
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, advanced=True,
                     control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="The noise of method random; also handed on with the noise output.",
+                    tooltip="The noise of method random. The noise output also hands it on, to samplers that draw "
+                    "noise of their own.",
                 ),
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="The negative prompt; only used where cfg is not 1."

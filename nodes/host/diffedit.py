@@ -136,7 +136,8 @@ class MaskedDecodeSampler(comfy.samplers.Sampler):
             if callback is not None:
                 callback(i, denoised, x, total)
 
-        trajectory = [state.to(device) for state in reversed(self.inversion.latents)]
+        # All but the first state are moved when their level is reached: a video's trajectory is large.
+        trajectory = [self.inversion.latents[-1].to(device), *self.inversion.latents[-2::-1]]
         return masked_decode(denoise, trajectory, [float(s) for s in sigmas], self.mask.to(device), on_step)
 
 
@@ -151,7 +152,7 @@ def decode(model: Any, positive: Conditioning, negative: Conditioning, inversion
         return samples.clone()
     ratio = model.get_model_object("latent_format").temporal_downscale_ratio
     picture = fitted(mask, samples.shape, picture_size(model, samples.shape))
-    cells = to_cells(picture, samples.shape, ratio, "mask").clamp(0, 1)
+    cells = to_cells(picture, samples.shape, ratio, "mask")
     guider = guider_for(model, {"positive": positive, "negative": negative}, cfg)
     sampler = MaskedDecodeSampler(inversion, cells)
     edited = run_sampler(guider, sampler, inversion.sigmas.flip(0), samples, torch.zeros_like(samples), seed=0)

@@ -240,7 +240,9 @@ def invert(
 ) -> Inversion:  # fmt: skip
     """Invert a LATENT along `sigmas` (noisiest first, ending at 0)."""
     samples = picture_latent(model, latent)
-    noise = torch.zeros_like(samples)
+    if shares(model.get_model_object("model_sampling"), float(sigmas[0]))[1] == 0:
+        raise ValueError("model turns one picture into another without any noise, so there is no noise to find")
+    noise: Any = torch.zeros_like(samples)
     if method == "random":
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     conds = {"positive": positive} | ({} if negative is None else {"negative": negative})

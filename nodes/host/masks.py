@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .concepts import ConceptInput
 
+ROUNDING = 1e-4
+
 
 def latent_mask(concept: ConceptInput, shape: torch.Size, frame_ratio: int = 1) -> Tensor | None:
     """The concept's weights [B or 1, 1, ..., h, w] on a latent of the given shape [B, C, ..., h, w], from its own mask
@@ -53,11 +55,17 @@ def to_cells(mask: Tensor, shape: torch.Size, frame_ratio: int, what: str) -> Te
 def fitted(mask: Tensor, shape: torch.Size, size: tuple[int, int]) -> Tensor:
     """A mask [N, H, W] cut to the part of its picture that the latent holds (the VAE Encode node cuts the edges off).
 
-    shape: the latent's; size: (H, W) of the picture it decodes to. Raises ValueError for a mask of another aspect.
+    shape: the latent's; size: (H, W) of the picture it decodes to. Raises ValueError for a mask of another aspect, or
+    values outside [0, 1] by more than rounding.
     """
     if not torch.isfinite(mask).all():
         raise ValueError("mask holds NaN or infinite values")
-    mask = mask.reshape(-1, *mask.shape[-2:])
+    if mask.min() < -ROUNDING or mask.max() > 1 + ROUNDING:
+        raise ValueError(
+            f"mask holds values from {float(mask.min()):.3g} to {float(mask.max()):.3g}; they must be from 0 (stays) "
+            "to 1 (changes)"
+        )
+    mask = mask.reshape(-1, *mask.shape[-2:]).clamp(0, 1)
     height, width = mask.shape[-2:]
     down, right = (height - size[0]) // 2, (width - size[1]) // 2
     cells = shape[-2:]

@@ -10,6 +10,14 @@ prepare_comfyui(cpu=True)
 load_pack()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def previews_in_a_temporary_folder(tmp_path_factory):
+    """Nodes that show a picture write it to ComfyUI's own temp folder otherwise."""
+    import folder_paths
+
+    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("previews")))
+
+
 @pytest.fixture(autouse=True)
 def no_leftover_interrupt():
     """An interrupt of one test must not reach the next."""
