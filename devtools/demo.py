@@ -1,7 +1,7 @@
 """`python -m devtools.demo --out DIR`: the workflow files on the demo checkpoint, with strips and a judged report.
 
-The files are run as they are, in a real server; only what lies in their group (checkpoint, size, prompts) and the
-seed of the two samplers is replaced.
+The files are run as they are, in a real server; only what lies in their group (checkpoint, size or picture, prompts)
+and the seeds are replaced, and a few previews are added that the report is measured from.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import signal
+import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,66 +26,13 @@ from demo.portraits.captions import ADJECTIVES, PEOPLE, PRESENT, STYLE_WORDS
 from .client import Client, Prompt, PromptError, seconds
 from .environment import say
 from .host import ROOT
-from .server import CHECKPOINT, Server, ServerError, lay_out
-from .strips import overview, strip, thumbnail
+from .scenes import SCENES, SIZE, Scene, concepts, override
+from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
+from .strips import overview, strip, thumbnail, tinted
 from .workflows import load, to_prompt
 
 WORKFLOWS = ROOT / "workflows"
-SIZE = 128
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What the demo puts into a workflow's group, and the seeds it is run with."""
-
-    prompt: str
-    negative: str = ""
-    seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
-
-
-SCENES = {
-    "sega_one_concept": Scene("a portrait of a woman with straight hair and no hat"),
-    "sega_four_concepts": Scene("a portrait of a man with a beard and no hat"),
-    "sega_style": Scene("a photo of a woman with straight hair and no hat"),
-}
-
-
-def group_nodes(workflow: dict[str, Any]) -> set[str]:
-    """Ids of the nodes inside the workflow's one group."""
-    (group,) = workflow["groups"]
-    left, top, width, height = group["bounding"]
-    return {
-        str(node["id"])
-        for node in workflow["nodes"]
-        if left <= node["pos"][0] < left + width and top <= node["pos"][1] < top + height
-    }
-
-
-def override(workflow: dict[str, Any], prompt: Prompt, checkpoint: str, size: int, scene: Scene, seed: int) -> Prompt:
-    """The prompt with another checkpoint, size, prompts and seed; everything else stays as the file has it."""
-    changed: Prompt = json.loads(json.dumps(prompt))
-    inside = group_nodes(workflow)
-    for node in list(changed.values()):
-        if node["class_type"] != "KSampler":
-            continue
-        node["inputs"]["seed"] = seed
-        for name, text in (("positive", scene.prompt), ("negative", scene.negative)):
-            origin = node["inputs"][name][0]
-            if origin not in inside:
-                raise ValueError(f"the {name} prompt (node {origin}) lies outside the workflow's group")
-            changed[origin]["inputs"]["text"] = text
-    for node_id in inside & changed.keys():
-        inputs = changed[node_id]["inputs"]
-        if changed[node_id]["class_type"] == "CheckpointLoaderSimple":
-            inputs["ckpt_name"] = checkpoint
-        elif changed[node_id]["class_type"] == "EmptyLatentImage":
-            inputs["width"] = inputs["height"] = size
-    return changed
-
-
-def concepts(prompt: Prompt) -> list[dict[str, Any]]:
-    """The inputs of the SEGA Concept nodes, in the file's order."""
-    return [node["inputs"] for node in prompt.values() if node["class_type"] == "SEGAConcept"]
+MASK, AUTOENCODER = "demo mask", "demo autoencoder"  # ids of the previews that the demo adds
 
 
 def _plain(text: str) -> str:
@@ -121,57 +67,138 @@ def as_asked(asked: dict[str, str], probabilities: dict[str, float]) -> bool:
     return probability is not None and (probability > 0.5) == (asked["direction"] == "add")
 
 
-def fetch(client: Client, outputs: dict[str, Any]) -> tuple[Image.Image, Image.Image]:
-    """The two pictures of the comparison node at a workflow's end."""
-    (compared,) = [output for output in outputs.values() if "a_images" in output]
-    before, after = (
-        Image.open(io.BytesIO(client.view(compared[key][0]))).convert("RGB") for key in ("a_images", "b_images")
-    )
-    return before, after
+def fetch(client: Client, outputs: dict[str, Any]) -> list[Image.Image]:
+    """The pictures of the comparison nodes at a workflow's end: the one they have in common, then each one's other."""
+    compared = [outputs[node] for node in sorted(outputs, key=_natural) if "a_images" in outputs[node]]
+    return [_view(client, compared[0]["a_images"]), *(_view(client, output["b_images"]) for output in compared)]
+
+
+def _natural(node_id: str) -> tuple[int, str]:
+    return (int(node_id) if node_id.isdigit() else 0, node_id)
+
+
+def _view(client: Client, images: list[dict[str, str]]) -> Image.Image:
+    return Image.open(io.BytesIO(client.view(images[0]))).convert("RGB")
+
+
+def with_previews(prompt: Prompt) -> Prompt:
+    """The prompt and, for the report, previews of what the workflow does not show: where the mask of its last paste is
+    above 0, and, where it has two comparisons, what the autoencoder alone makes of the picture."""
+    added: Prompt = {}
+    kinds = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+
+    def add(node_id: str, kind: str, **inputs: Any) -> list[Any]:
+        added[node_id] = {"class_type": kind, "inputs": inputs, "_meta": {"title": node_id}}
+        return [node_id, 0]
+
+    if "ImageCompositeMasked" in kinds:
+        inside = add(f"{MASK} edge", "ThresholdMask", mask=kinds["ImageCompositeMasked"][1]["mask"], value=0.0)
+        add(MASK, "PreviewImage", images=add(f"{MASK} picture", "MaskToImage", mask=inside))
+    if sum(node["class_type"] == "ImageCompare" for node in prompt.values()) > 1:
+        encoder, inputs = kinds["VAEEncode"]
+        decoded = add(f"{AUTOENCODER} picture", "VAEDecode", samples=[encoder, 0], vae=inputs["vae"])
+        add(AUTOENCODER, "PreviewImage", images=decoded)
+    return {**prompt, **added}
+
+
+def _pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("RGB"), dtype=np.float64)
+
+
+def psnr(one: Image.Image, other: Image.Image) -> float:
+    """Peak signal-to-noise ratio of two pictures in dB."""
+    error = float(np.mean((_pixels(one) - _pixels(other)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def background_exact(before: Image.Image, after: Image.Image, mask: Image.Image) -> bool:
+    """Whether every pixel where the mask is 0 is the same in both pictures."""
+    outside = np.asarray(mask.convert("L")) == 0
+    return bool((_pixels(before) == _pixels(after)).all(axis=-1)[outside].all())
+
+
+def asks(scene: Scene, prompt: Prompt) -> tuple[list[dict[str, str]], str, str]:
+    """What a scene wants of its pictures: the attributes, the style after the edit, and the words for both."""
+    used = concepts(prompt)
+    means = [meaning(concept["text"]) for concept in used]
+    asked = [{"attribute": name, "direction": "add" if there else "remove"} for name, there in scene.asked.items()]
+    asked += [
+        {"attribute": name, "direction": concept["direction"]}
+        for concept, (kind, name) in zip(used, means, strict=True)
+        if kind == "attribute"
+    ]
+    style = next((name for kind, name in means if kind == "style"), "photo")
+    words = ", ".join(f"{'+' if c['direction'] == 'add' else '-'} {c['text']} ({c['scale']:g})" for c in used)
+    return asked, style, ", ".join(filter(None, (scene.words, words)))
 
 
 Column = tuple[str, Image.Image, Image.Image]
 
 
 def run_workflow(
-    client: Client, judge: Judge, info: dict[str, Any], file: Path, out: Path
+    server: Server, judge: Judge, info: dict[str, Any], file: Path, out: Path
 ) -> tuple[list[dict[str, Any]], list[Column]]:
     """Run a workflow file with every seed of its scene; writes the strips and the workflow's thumbnail.
 
     Returns the report's entries and the columns of the overview.
     """
-    workflow, scene = load(file), SCENES[file.stem]
-    prompt = to_prompt(workflow, info)
-    used = concepts(prompt)
-    means = [meaning(concept["text"]) for concept in used]
-    asked = [
-        {"attribute": name, "direction": concept["direction"]}
-        for concept, (kind, name) in zip(used, means, strict=True)
-        if kind == "attribute"
-    ]
-    style_after = next((name for kind, name in means if kind == "style"), "photo")
-    words = ", ".join(f"{'+' if c['direction'] == 'add' else '-'} {c['text']} ({c['scale']:g})" for c in used)
+    client, workflow, scene = server.client, load(file), SCENES[file.stem]
+    prompt = with_previews(to_prompt(workflow, info))
+    asked, style_after, words = asks(scene, prompt)
     entries: list[dict[str, Any]] = []
     columns: list[Column] = []
     for seed in scene.seeds:
-        done = client.wait(client.queue(override(workflow, prompt, CHECKPOINT, SIZE, scene, seed)))
+        loaded = None if scene.portrait is None else place(server.base, f"{file.stem}_{seed}_input.png", scene, seed)
+        done = client.wait(client.queue(override(workflow, prompt, CHECKPOINT, SIZE, scene, seed, loaded)))
         pictures = fetch(client, done["outputs"])
-        before, after = judged(judge, pictures[0], "photo"), judged(judge, pictures[1], style_after)
-        entry = {
-            "workflow": file.stem, "seed": seed, "prompt": scene.prompt, "asked": asked, "before": before,
-            "after": after, "neutral": [a["attribute"] for a in asked if as_asked(a, before)],
+        shown = [("before", pictures[0]), ("after", pictures[-1])]
+        entry: dict[str, Any] = {"workflow": file.stem, "seed": seed, "prompt": scene.prompt, "asked": asked}
+        if scene.portrait is not None:
+            (out / str(loaded)).write_bytes((server.base / "input" / str(loaded)).read_bytes())
+            entry |= {"picture": loaded, "person": scene.portrait.person}
+            shown = measure(client, scene.portrait.picture(seed), scene, pictures, done["outputs"], entry)
+        before, after = judged(judge, shown[0][1], "photo"), judged(judge, pictures[-1], style_after)
+        entry |= {
+            "before": before, "after": after, "neutral": [a["attribute"] for a in asked if as_asked(a, before)],
             "seconds": round(seconds(done), 2), "file": f"{file.stem}_{seed}.png",
         }  # fmt: skip
         changes = [f"{a['attribute']} {_shown(a, before)} > {_shown(a, after)}" for a in asked]
-        lines = [f"{scene.prompt}   ·   seed {seed}", words]
+        lines = [f"{scene.prompt or 'no prompt'}   ·   seed {seed}", words]
         lines += ["judge: " + ", ".join(changes)] if changes else []
-        strip(list(pictures), ["before", "after"], lines).save(out / entry["file"])
+        strip([picture for _, picture in shown], [label for label, _ in shown], lines).save(out / entry["file"])
         say(f"{file.stem}, seed {seed}: {', '.join(changes) or words} ({entry['seconds']:.1f} s)")
         entries.append(entry)
-        columns.append((words, *pictures))
-    shown = next((i for i, entry in enumerate(entries) if not entry["neutral"]), 0)  # one where all had to change
-    thumbnail(*columns[shown][1:]).save(out / f"{file.stem}.jpg", quality=85)
-    return entries, columns[shown : shown + 2]
+        columns.append((words, pictures[0], pictures[-1]))
+    first = next((i for i, entry in enumerate(entries) if not entry["neutral"]), 0)  # one where all had to change
+    thumbnail(*columns[first][1:]).save(out / f"{file.stem}.jpg", quality=85)
+    return entries, columns[first : first + 1]
+
+
+def place(base: Path, name: str, scene: Scene, seed: int) -> str:
+    """Put the scene's picture for a seed into the server's input folder; returns its name there."""
+    assert scene.portrait is not None  # only called for a workflow that loads a picture
+    scene.portrait.loaded(seed).save(base / "input" / name)
+    return name
+
+
+def measure(
+    client: Client, portrait: Image.Image, scene: Scene, pictures: list[Image.Image], outputs: dict[str, Any],
+    entry: dict[str, Any],
+) -> list[tuple[str, Image.Image]]:  # fmt: skip
+    """Add to a report's entry what is measured beside the judge; returns what its strip shows, with labels."""
+    if MASK in outputs:
+        mask = _view(client, outputs[MASK]["images"])
+        entry["background_exact"] = background_exact(pictures[0], pictures[-1], mask)
+        previews = [value["images"] for node, value in outputs.items() if "images" in value and node != MASK]
+        preview = _view(client, previews[0]) if previews else tinted(pictures[0], mask)  # a node's own, if it has one
+        return [("before", pictures[0]), ("mask", preview), ("after", pictures[-1])]
+    if AUTOENCODER in outputs:
+        entry["psnr"] = round(psnr(pictures[0], pictures[1]), 2)
+        entry["psnr_autoencoder"] = round(psnr(pictures[0], _view(client, outputs[AUTOENCODER]["images"])), 2)
+        return list(zip(("picture", "the picture again", "with the prompt"), pictures, strict=True))
+    if scene.portrait is not None and scene.portrait.strokes:
+        return [("before", portrait), ("with strokes", pictures[0]), ("after", pictures[-1])]
+    return [("before", pictures[0]), ("after", pictures[-1])]
 
 
 def _shown(asked: dict[str, str], probabilities: dict[str, float]) -> str:
@@ -187,6 +214,11 @@ def summary(name: str, entries: list[dict[str, Any]]) -> str:
         rows = [e for e in entries if asked["attribute"] in e["before"] and asked["attribute"] not in e["neutral"]]
         reached = sum(as_asked(asked, entry["after"]) for entry in rows)
         text += f"; {asked['direction']} {asked['attribute']} {reached} of {len(rows)}"
+    if "background_exact" in entries[0]:
+        text += f"; background exact {sum(entry['background_exact'] for entry in entries)} of {len(entries)}"
+    if "psnr" in entries[0]:
+        again, alone = (sum(entry[key] for entry in entries) / len(entries) for key in ("psnr", "psnr_autoencoder"))
+        text += f"; reconstruction {again:.1f} dB (the autoencoder alone: {alone:.1f} dB)"
     return text
 
 
@@ -194,7 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py demo")
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
     out = parser.parse_args().out
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the with block, so that the server ends too
+    leave_when_terminated()
     missing = [file for file in (ROOT / "demo" / "models" / CHECKPOINT, WEIGHTS) if not file.exists()]
     if missing:
         say(f"{missing[0].name} is missing: run `python dev.py train-demo` first")
@@ -209,10 +241,10 @@ def main() -> int:
         # A base directory of its own: a server empties its temporary folder, also under one that runs beside it.
         with TemporaryDirectory(prefix="semantic-steering-") as base, Server(lay_out(Path(base))) as server:
             info = server.client.object_info()
-            for file in sorted(WORKFLOWS.glob("*.json")):
-                entries, some = run_workflow(server.client, judge, info, file, out)
+            for name in SCENES:
+                entries, some = run_workflow(server, judge, info, WORKFLOWS / f"{name}.json", out)
                 columns += some
-                lines.append(summary(file.stem, entries))
+                lines.append(summary(name, entries))
                 pictures += entries
     except (ServerError, PromptError) as problem:
         say(str(problem))

@@ -1,21 +1,32 @@
-"""`python -m devtools.serve`: ComfyUI with its page, the pack and the demo's models, until Ctrl-C."""
+"""`python -m devtools.serve`: ComfyUI with its page, the pack, the demo's models and a picture, until Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
+from pathlib import Path
 
 from .environment import say
-from .server import CHECKPOINT, Server, ServerError, base_directory, lay_out
+from .scenes import SIZE, Portrait
+from .server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
+
+EXAMPLE = "example.png"  # the picture that the workflow files load: ComfyUI's own, which a base directory has not
+
+
+def place_example(base: Path) -> None:
+    """Put a portrait where the workflow files look for their picture, if nothing is there."""
+    file = base / "input" / EXAMPLE
+    if not file.exists():
+        Portrait({"male": False, "beard": False, "hat": False, "glasses": False}).picture(1).save(file)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py serve")
     parser.add_argument("--port", type=int, default=8188)
     port = parser.parse_args().port
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the with block, so that the server ends too
+    leave_when_terminated()
     base = lay_out(base_directory())
+    place_example(base)
     if not (base / "models" / "checkpoints" / CHECKPOINT).exists():
         say("the demo checkpoint is missing (`python dev.py train-demo` makes it); the page works without it")
     say("starting ComfyUI")
@@ -23,6 +34,7 @@ def main() -> int:
         with Server(base, port) as server:
             sys.stdout.write(f"{server.url}\n")
             sys.stdout.flush()
+            say(f"{CHECKPOINT} knows small pictures: set width and height to {SIZE}, or megapixels to 0.02")
             say("Ctrl-C stops it")
             return server.wait()
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 from pathlib import Path
@@ -55,6 +56,17 @@ def link(link: Path, target: Path) -> None:
         _winapi.CreateJunction(str(target), str(link))  # pyright: ignore[reportAttributeAccessIssue]
     else:
         os.link(target, link)
+
+
+def leave_when_terminated() -> None:
+    """Let a request to terminate leave the `with` block of a Server, so that ComfyUI ends too. Further requests (a
+    group of processes gets them from several sides) do not disturb that."""
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def free_port() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE, MARGIN, LINE = 384, 12, 22
-PAPER, INK = (250, 250, 248), (30, 30, 30)
+PAPER, INK, TINT = (250, 250, 248), (30, 30, 30), (240, 40, 90)
 
 
 def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> Image.Image:
@@ -42,6 +42,12 @@ def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
         else:
             lines[-1] = longer
     return lines
+
+
+def tinted(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """A picture with a mask over it in colour."""
+    weight = mask.convert("L").point(lambda value: 0.6 * value)
+    return Image.composite(Image.new("RGB", picture.size, TINT), picture, weight)
 
 
 def thumbnail(before: Image.Image, after: Image.Image, side: int = 256) -> Image.Image:

@@ -90,8 +90,6 @@ class DiffEditMask(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         check_mask_settings(strength, threshold, maps, clamp, grow, blur)
         check_no_window(model, "DiffEdit Mask")
-        host.check_unlimited(source, "source")
-        host.check_unlimited(target, "target")
         samples = picture_latent(model, latent_image)
         difference = host.estimate_difference(model, source, target, samples, strength, maps, seed)
         heat = heatmap(difference, clamp)

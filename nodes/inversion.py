@@ -116,7 +116,7 @@ class DDIMInvert(io.ComfyNode):
         if sigmas is None:
             sigmas = schedule(model.get_model_object("model_sampling"), scheduler, steps, denoise)
         else:
-            sigmas = check_levels(sigmas)
+            sigmas = check_levels(model.get_model_object("model_sampling"), sigmas)
         inversion = host.invert(model, positive, negative, latent_image, sigmas, cfg, method, iterations, seed)
         return io.NodeOutput(
             inversion, host.InversionNoise(inversion, model, seed), sigmas,

@@ -9,7 +9,7 @@ from typing import Any
 import comfy.sampler_helpers
 import torch
 
-from .concepts import RESTRICTIONS, ConceptInput
+from .concepts import RESTRICTIONS, ConceptInput, Conditioning
 
 # What a concept takes over from the positive where it has none of its own.
 INHERITED = (
@@ -67,6 +67,26 @@ def concept_conds(concept: ConceptInput, positive: list[dict]) -> list[dict]:
                 cond[key] = positive[0][key]
         cond["prompt_type"] = "positive"
     return conds
+
+
+def check_encoded(**conditionings: Conditioning | None) -> None:
+    """Refuse conditionings (by input name; None is not connected) that are empty, or encoded for different models."""
+    first: tuple[str, Any] | None = None
+    for name, conditioning in conditionings.items():
+        if conditioning is None:
+            continue
+        if not conditioning:
+            raise ValueError(f"{name} is empty; connect a CLIP Text Encode (its text may be empty)")
+        for features, _ in conditioning:
+            if not isinstance(features, torch.Tensor):  # some models need none
+                continue
+            if first is None:
+                first = (name, features.shape[-1])
+            elif features.shape[-1] != first[1]:
+                raise ValueError(
+                    f"{name} has {features.shape[-1]} text features, {first[0]} has {first[1]}: they were encoded for "
+                    "different models. Connect the CLIP of this checkpoint to both"
+                )
 
 
 def check_width(concept: ConceptInput, conds: list[dict], positive: list[dict]) -> None:

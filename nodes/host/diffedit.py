@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...guidance_core import difference_map, masked_decode, noise_difference
 from .concepts import RESTRICTIONS, Conditioning
+from .conditioning import check_encoded
 from .inversion import Inversion, guider_for, run_sampler
 from .masks import fitted, to_cells
 from .progress import show_text, stop_if_cancelled
@@ -85,8 +86,6 @@ def level_of(model: Any, strength: float) -> float:
 def check_unlimited(conditioning: Conditioning, name: str) -> None:
     """Raises ValueError for a conditioning that holds in a part of the picture or of the run only: outside it the
     host's estimate is exactly 0, and a difference to 0 is no edit."""
-    if not conditioning:
-        raise ValueError(f"{name} is empty; connect a CLIP Text Encode (its text may be empty)")
     for _, options in conditioning:
         found = [key for key in LIMITS if key in options and (key, options[key]) not in WHOLE]
         if found:
@@ -96,10 +95,26 @@ def check_unlimited(conditioning: Conditioning, name: str) -> None:
             )
 
 
+def check_picture(samples: Tensor, node: str) -> None:
+    """Raises ValueError for latents without height and width (sound)."""
+    if samples.ndim < 4:
+        raise ValueError(
+            f"this latent has the shape {list(samples.shape)}, without height and width; {node} needs a picture or a "
+            "video"
+        )
+
+
 def estimate_difference(
     model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int
 ) -> Tensor:
-    """mean |Δn| over maps and channels, [B, S...] at latent size. Raises ValueError for several videos."""
+    """mean |Δn| over maps and channels, [B, S...] at latent size.
+
+    Raises ValueError for limited or foreign conditionings, for several videos, and for sound.
+    """
+    check_encoded(source=source, target=target)
+    check_unlimited(source, "source")
+    check_unlimited(target, "target")
+    check_picture(samples, "DiffEdit Mask")
     if samples.ndim > 4 and len(samples) > 1:
         raise ValueError(f"latent_image holds {len(samples)} videos; a mask is made for one at a time")
     guider = guider_for(model, {"positive": target, "source": source})
@@ -145,8 +160,10 @@ def decode(model: Any, positive: Conditioning, negative: Conditioning, inversion
            cfg: float) -> Tensor:  # fmt: skip
     """LATENT samples of the edited picture. Where the latent mask is 0 they are the inverted picture's own, bit for
     bit: the host's conversion to its internal latent space and back does not give every float back."""
+    check_encoded(positive=positive, negative=negative)
     inversion.model.check(model)
     samples = inversion.samples
+    check_picture(samples, "DiffEdit Sampler")
     if not mask.any():  # also of any size: LoadImage gives 64x64 zeros for a picture without alpha
         logger.warning("DiffEdit Sampler: the mask is empty; the picture is returned as it is")
         return samples.clone()

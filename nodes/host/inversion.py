@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
 from . import sega
+from .conditioning import check_encoded
 from .levels import input_scale, shares, with_noise
 from .progress import show_text, stop_if_cancelled
 
@@ -207,11 +208,17 @@ def picture_latent(model: Any, latent: dict) -> Tensor:
             "the picture's or the video's part alone"
         )
     samples = comfy.sample.fix_empty_latent_channels(model, samples)
-    expected = model.get_model_object("latent_format").latent_channels
-    if samples.shape[1] != expected:
+    layout = model.get_model_object("latent_format")
+    if samples.shape[1] != layout.latent_channels:
         raise ValueError(
-            f"latent_image has {samples.shape[1]} channels, this model's latents have {expected}: it was made for "
-            "another model family. Encode the picture with this checkpoint's VAE"
+            f"latent_image has {samples.shape[1]} channels, this model's latents have {layout.latent_channels}: it was "
+            "made for another model family. Encode the picture with this checkpoint's VAE"
+        )
+    if samples.ndim != 2 + layout.latent_dimensions:
+        raise ValueError(
+            f"latent_image has the shape {list(samples.shape)}, this model's latents have "
+            f"{2 + layout.latent_dimensions} dimensions with batch and channels (a picture 4, a video 5): encode with "
+            "this checkpoint's VAE"
         )
     if not torch.isfinite(samples).all():
         raise ValueError("latent_image holds NaN or infinite values; the picture before it is broken")
@@ -239,9 +246,13 @@ def invert(
     seed: int,
 ) -> Inversion:  # fmt: skip
     """Invert a LATENT along `sigmas` (noisiest first, ending at 0)."""
+    check_encoded(positive=positive, negative=negative)
     samples = picture_latent(model, latent)
     if shares(model.get_model_object("model_sampling"), float(sigmas[0]))[1] == 0:
-        raise ValueError("model turns one picture into another without any noise, so there is no noise to find")
+        raise ValueError(
+            "model turns one picture into another without any noise, so there is no noise to find; connect a model "
+            "that generates from noise"
+        )
     noise: Any = torch.zeros_like(samples)
     if method == "random":
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 ROUNDING = 1e-6  # so that 0.8 of 25 is 20 steps
+RANGE_TOLERANCE = 0.01  # schedules of the same model may start a little above its table
 
 
 def schedule(model_sampling: Any, scheduler: str, steps: int, denoise: float) -> Tensor:
@@ -31,11 +32,14 @@ def schedule(model_sampling: Any, scheduler: str, steps: int, denoise: float) ->
             f"denoise {denoise} of {total} steps leaves no step: raise denoise to {1 / total:.3g} or more, or raise "
             "steps"
         )
-    return check_levels(sigmas[-(kept + 1) :], f"the {scheduler} schedule")
+    return check_levels(model_sampling, sigmas[-(kept + 1) :], f"the {scheduler} schedule")
 
 
-def check_levels(sigmas: Tensor, name: str = "sigmas") -> Tensor:
-    """The levels as float32 on the CPU. Raises ValueError unless they are finite, fall strictly, and end at 0."""
+def check_levels(model_sampling: Any, sigmas: Tensor, name: str = "sigmas") -> Tensor:
+    """The levels as float32 on the CPU.
+
+    Raises ValueError unless they are finite, fall strictly, end at 0 and lie in the model's range.
+    """
     sigmas = sigmas.detach().flatten().float().cpu()
     if len(sigmas) < 2:
         raise ValueError(f"{name} has {len(sigmas)} level(s), which is no step; connect a scheduler's SIGMAS")
@@ -48,6 +52,12 @@ def check_levels(sigmas: Tensor, name: str = "sigmas") -> Tensor:
         raise ValueError(
             f"{name} ends at {float(sigmas[-1]):.4g}; it must end at 0, the picture itself. Of a split schedule, "
             "connect the part with the low levels"
+        )
+    largest = float(model_sampling.sigma_max)
+    if float(sigmas[0]) > largest * (1 + RANGE_TOLERANCE):
+        raise ValueError(
+            f"{name} starts at {float(sigmas[0]):.4g}, this model's largest level is {largest:.4g}; connect a schedule "
+            "that was made for this model"
         )
     return sigmas
 

@@ -11,6 +11,7 @@ SEED = 92_001
 
 
 @pytest.mark.slow
+@torch.no_grad()
 def test_a_picture_comes_back_from_its_noise(lab):
     """Fixed point at its defaults, decoded with the same prompt by DiffEdit Sampler with a mask that is all 1."""
     _, pictures = evaluate_editing.photos(4, SEED)
@@ -31,10 +32,10 @@ def test_masks_meet_the_true_regions(lab):
 
 @pytest.mark.slow
 def test_diffedit_edits_as_often_as_sdedit_and_touches_the_rest_less(lab, judge):
-    curves = evaluate_editing.edits(lab, judge, 3, quick=True, seed=SEED + 2)["curves"]
-    for diffedit, sdedit in zip(curves["DiffEdit"], curves["SDEdit"], strict=True):
-        assert diffedit["success"] >= 0.7, diffedit
-        assert diffedit["background_error"] < 0.5 * sdedit["background_error"], (diffedit, sdedit)
+    curves = evaluate_editing.edits(lab, judge, 2, quick=True, seed=SEED + 2)["curves"]
+    (diffedit,), (sdedit,) = curves["DiffEdit"], curves["SDEdit"]
+    assert diffedit["success"] >= 0.7, diffedit
+    assert diffedit["background_error"] < 0.5 * sdedit["background_error"], (diffedit, sdedit)
 
 
 def test_the_pairs_switch_one_attribute_and_name_it(lab):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import math
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from demo.portraits.attributes import ATTRIBUTES, INDEX
-from devtools.demo import as_asked, judged, meaning, summary
-from devtools.strips import strip
+from demo.portraits.renderer import region
+from devtools.demo import as_asked, asks, background_exact, fetch, judged, meaning, psnr, summary
+from devtools.scenes import SCENES
+from devtools.serve import EXAMPLE, place_example
+from devtools.server import lay_out
+from devtools.strips import strip, tinted
 
 
 class FixedJudge:
@@ -77,3 +85,103 @@ def test_strips_show_small_pictures_large():
     assert sheet.width >= 2 * 256
     colours = sheet.getcolors(sheet.width * sheet.height)
     assert max(count for count, colour in colours if colour == (250, 100, 0)) == 2 * 384 * 384
+
+
+def test_the_summary_says_what_stayed():
+    row = {"asked": [], "seconds": 1, "before": {}, "after": {}, "neutral": []}
+    kept = [{**row, "background_exact": exact} for exact in (True, True, False)]
+    assert summary("mask", kept) == "mask: 3 pictures, 1.0 s each; background exact 2 of 3"
+    again = [{**row, "psnr": value, "psnr_autoencoder": 31.0} for value in (30.0, 31.0)]
+    assert summary("a", again).endswith("; reconstruction 30.5 dB (the autoencoder alone: 31.0 dB)")
+
+
+class Pictures:
+    """A client whose pictures are of the colour that their name says."""
+
+    def view(self, image):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), image["filename"]).save(file, "png")
+        return file.getvalue()
+
+
+def test_the_pictures_of_every_comparison_come_in_the_order_of_the_nodes():
+    def compared(other):
+        return {"a_images": [{"filename": "red"}], "b_images": [{"filename": other}]}
+
+    outputs = {"12": compared("blue"), "9": compared("green"), "3": {"images": [{"filename": "white"}]}}
+    colours = [picture.getpixel((0, 0)) for picture in fetch(Pictures(), outputs)]
+    assert colours == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+
+
+def test_the_background_is_exact_or_not():
+    mask, after = Image.new("L", PICTURE.size), PICTURE.copy()
+    mask.paste(1, (0, 0, 4, 4))  # the slightest mask is no background
+    after.putpixel((3, 3), (0, 0, 0))
+    assert background_exact(PICTURE, after, mask)
+    after.putpixel((4, 3), (250, 100, 1))
+    assert not background_exact(PICTURE, after, mask)
+
+
+def test_psnr():
+    other = Image.new("RGB", (128, 128), (250, 100, 30))
+    assert psnr(PICTURE, PICTURE) == math.inf
+    assert psnr(PICTURE, other) == pytest.approx(10 * math.log10(255**2 * 3 / 30**2))
+
+
+def test_what_is_asked_comes_from_the_scene_or_from_the_concepts():
+    prompt = {"1": {"class_type": "SEGAConcept", "inputs": {"text": "gray hair", "direction": "remove", "scale": 3.0}}}
+    assert asks(SCENES["sega_one_concept"], prompt) == (
+        [{"attribute": "gray_hair", "direction": "remove"}], "photo", "- gray hair (3)",
+    )  # fmt: skip
+    asked, style, words = asks(SCENES["diffedit_replace"], {})
+    assert (asked, style) == ([{"attribute": "glasses", "direction": "add"}], "photo")
+    assert words == SCENES["diffedit_replace"].words
+
+
+@pytest.mark.parametrize("name", [name for name, scene in SCENES.items() if scene.portrait is not None])
+def test_portraits_are_as_the_scene_says(name):
+    scene = SCENES[name]
+    assert scene.portrait is not None
+    for seed in scene.seeds:
+        attributes = scene.portrait.describe(seed).attributes[0]
+        assert {key: bool(attributes[INDEX[key]]) for key in scene.portrait.person} == scene.portrait.person
+        assert all(bool(attributes[INDEX[key]]) != there for key, there in scene.asked.items())
+        assert scene.portrait.loaded(seed).size == (128, 128)
+
+
+def test_the_painted_mask_covers_the_region_and_little_more():
+    portrait = SCENES["diffedit_manual_mask"].portrait
+    assert portrait is not None
+    loaded, picture = portrait.loaded(1), portrait.picture(1)
+    assert loaded.mode == "RGBA"
+    hidden = np.asarray(loaded.getchannel("A")) == 0
+    shown = region(portrait.describe(1), portrait.mask, 128)[0].numpy()
+    assert hidden[shown].all()
+    assert shown.sum() < hidden.sum() < 2.5 * shown.sum()
+    assert np.array_equal(np.asarray(loaded.convert("RGB")), np.asarray(picture))  # colours stay under the mask
+
+
+def test_strokes_cover_a_part_of_the_picture():
+    portrait = SCENES["sdedit_strokes"].portrait
+    assert portrait is not None
+    for seed in range(8):
+        painted = np.asarray(portrait.loaded(seed)) != np.asarray(portrait.picture(seed))
+        assert 0.02 < painted.any(-1).mean() < 0.3
+
+
+def test_a_mask_is_shown_in_colour():
+    mask = Image.new("L", PICTURE.size)
+    mask.paste(255, (0, 0, 64, 128))
+    shown = tinted(PICTURE, mask)
+    assert shown.getpixel((100, 5)) == PICTURE.getpixel((100, 5))
+    assert shown.getpixel((5, 5)) != PICTURE.getpixel((5, 5))
+
+
+def test_the_page_finds_the_workflows_picture(tmp_path):
+    place_example(lay_out(tmp_path))
+    file = tmp_path / "input" / EXAMPLE
+    with Image.open(file) as picture:
+        assert picture.size == (128, 128)
+    file.write_bytes(b"a picture of the user's own")
+    place_example(tmp_path)
+    assert file.read_bytes() == b"a picture of the user's own"

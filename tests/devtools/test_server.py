@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -77,6 +79,31 @@ def test_the_server_is_stopped_with_its_children(tmp_path, monkeypatch):
         server.client.get("/system_stats")
     psutil.wait_procs([child], timeout=5)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+TERMINATED = """
+import pathlib, signal, sys, time
+from devtools.server import Server, leave_when_terminated
+leave_when_terminated()
+with Server(pathlib.Path(sys.argv[1])) as server:
+    server.wait()
+"""
+
+
+def test_requests_to_terminate_end_the_server_however_many_come(tmp_path, monkeypatch, root):
+    (tmp_path / "main.py").write_text(STAND_IN)
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+    with psutil.Popen([sys.executable, "-c", TERMINATED, str(tmp_path)], cwd=root, stderr=subprocess.PIPE) as process:
+        process.stderr.readline()  # it says when the server answers
+        servers = process.children(recursive=True)
+        assert servers
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            process.terminate()
+            time.sleep(0.001)
+        assert process.wait(10) == 143
+    alive = psutil.wait_procs(servers, timeout=20)[1]
+    assert all(child.status() == psutil.STATUS_ZOMBIE for child in alive)
 
 
 def test_a_free_port_can_be_used():

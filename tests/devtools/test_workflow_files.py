@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from devtools.demo import SCENES, concepts, group_nodes, meaning, override
+from devtools.demo import meaning, with_previews
+from devtools.scenes import SCENES, concepts, group_nodes, override
+from devtools.serve import EXAMPLE
 from devtools.workflows import load, to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
 RED = "#322"
+SEGA = {"sega_one_concept", "sega_four_concepts", "sega_style"}
+PICTURE = {
+    "ddim_invert_reconstruct", "diffedit_replace", "diffedit_manual_mask", "sega_on_a_photo", "sdedit_strokes",
+}  # fmt: skip
+TO_CHANGE = {"SEGAConcept", "DDIMInvert", "DiffEditMask", "DiffEditSampler"}
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -27,12 +34,23 @@ def workflow(file):
     return load(file)
 
 
+@pytest.fixture(params=sorted(SEGA))
+def sega_workflow(request):
+    return load(ROOT / "workflows" / f"{request.param}.json")
+
+
+@pytest.fixture(params=sorted(PICTURE))
+def picture_workflow(request):
+    """A workflow that edits a picture of the user's."""
+    return load(ROOT / "workflows" / f"{request.param}.json")
+
+
 def of_type(workflow, kind):
     return [node for node in workflow["nodes"] if node["type"] == kind]
 
 
 def test_the_files_are_there():
-    assert {"sega_one_concept", "sega_four_concepts", "sega_style"} <= {file.stem for file in FILES}
+    assert {file.stem for file in FILES} == SEGA | PICTURE == set(SCENES)
 
 
 def test_names_suit_the_templates_page(file):
@@ -42,12 +60,13 @@ def test_names_suit_the_templates_page(file):
 def test_it_has_a_thumbnail(file):
     with Image.open(file.with_suffix(".jpg")) as picture:
         assert picture.size == (512, 256)
+    assert file.with_suffix(".jpg").stat().st_size <= 60 * 1024
 
 
-def test_it_is_small(workflow):
-    """8 to 12 nodes; further links of a chain of concepts are not counted."""
+def test_it_is_small(file, workflow):
+    """8 to 12 nodes, 14 with a picture to load; further links of a chain of concepts are not counted."""
     repeated = max(0, len(of_type(workflow, "SEGAConcept")) - 1)
-    assert 8 <= len(workflow["nodes"]) - repeated <= 12
+    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if file.stem in PICTURE else 12)
 
 
 def test_it_names_a_public_checkpoint(workflow):
@@ -57,11 +76,25 @@ def test_it_names_a_public_checkpoint(workflow):
     assert model["url"].startswith("https://")
     assert model["url"].endswith(model["name"])
     assert model["directory"] == "checkpoints"
-    (latent,) = of_type(workflow, "EmptyLatentImage")
-    assert latent["widgets_values"] == [1024, 1024, 1]
 
 
-def test_the_same_sampler_runs_twice_from_one_fixed_seed(workflow):
+def test_its_size_is_the_checkpoints(file, workflow):
+    if file.stem in SEGA:
+        (latent,) = of_type(workflow, "EmptyLatentImage")
+        assert latent["widgets_values"] == [1024, 1024, 1]
+    else:
+        (scale,) = of_type(workflow, "ImageScaleToTotalPixels")
+        assert scale["widgets_values"] == ["lanczos", 1.0, 8]
+
+
+def test_seeds_are_fixed(workflow):
+    for node in workflow["nodes"]:
+        for control in {"randomize", "increment", "decrement"}:
+            assert control not in (node.get("widgets_values") or []), node["type"]
+
+
+def test_the_same_sampler_runs_twice_from_one_fixed_seed(sega_workflow):
+    workflow = sega_workflow
     before, after = of_type(workflow, "KSampler")
     assert before["widgets_values"] == after["widgets_values"]
     assert before["widgets_values"][1] == "fixed"
@@ -72,23 +105,82 @@ def test_the_same_sampler_runs_twice_from_one_fixed_seed(workflow):
     assert prompt[second["model"][0]]["class_type"] == "SEGAGuidance"
 
 
-def test_it_ends_in_a_comparison(workflow):
-    (compare,) = of_type(workflow, "ImageCompare")
-    assert all(slot["link"] is not None for slot in compare["inputs"])
-    assert compare["pos"][0] == max(node["pos"][0] for node in workflow["nodes"])
+def test_the_inversion_and_its_decode_belong_together(picture_workflow):
+    """The same unsteered model, the same schedule, and a start where the inversion ended."""
+    prompt = to_prompt(picture_workflow, INFO)
+    (inverted,) = [node for node in prompt.values() if node["class_type"] == "DDIMInvert"]
+    settings = inverted["inputs"]
+    assert prompt[settings["model"][0]]["class_type"] == "CheckpointLoaderSimple"
+    assert (settings["cfg"], settings["seed"]) == (1.0, 0)
+    for node in prompt.values():
+        if node["class_type"] != "KSamplerAdvanced":
+            continue
+        inputs = node["inputs"]
+        assert (inputs["add_noise"], inputs["return_with_leftover_noise"]) == ("disable", "disable")
+        assert (inputs["steps"], inputs["scheduler"], inputs["sampler_name"]) == (
+            settings["steps"], settings["scheduler"], "euler",
+        )  # fmt: skip
+        assert inputs["start_at_step"] == settings["steps"] - int(settings["steps"] * settings["denoise"] + 1e-6)
+        assert inputs["end_at_step"] >= settings["steps"]
+        assert prompt[inputs["latent_image"][0]] == inverted
 
 
-def test_one_note_and_only_the_concepts_are_red(workflow):
+@pytest.mark.parametrize("name", ["diffedit_replace", "diffedit_manual_mask"])
+def test_diffedit_pastes_over_the_picture_with_the_samplers_mask(name):
+    prompt = to_prompt(load(ROOT / "workflows" / f"{name}.json"), INFO)
+    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    paste, sampler = by_kind["ImageCompositeMasked"][1], by_kind["DiffEditSampler"][1]
+    assert paste["mask"] == sampler["mask"]
+    assert prompt[sampler["mask"][0]]["class_type"] == ("DiffEditMask" if "replace" in name else "LoadImage")
+    assert paste["destination"] == [by_kind["ImageScaleToTotalPixels"][0], 0]
+    assert by_kind["ImageCompare"][1]["image_b"] == [by_kind["ImageCompositeMasked"][0], 0]
+    texts = {key: prompt[sampler[key][0]]["_meta"]["title"] for key in ("positive", "negative")}
+    assert texts == {"positive": "Target prompt", "negative": "Empty prompt"}
+
+
+def test_sega_steers_only_the_decode():
+    prompt = to_prompt(load(ROOT / "workflows" / "sega_on_a_photo.json"), INFO)
+    by_kind = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    assert prompt[by_kind["CFGGuider"]["model"][0]]["class_type"] == "SEGAGuidance"
+    assert by_kind["CFGGuider"]["cfg"] == 1.0  # as the inversion, so that the picture comes back without the concept
+    assert by_kind["CFGGuider"]["positive"] == by_kind["DDIMInvert"]["positive"]
+    assert by_kind["SamplerCustomAdvanced"]["latent_image"] == by_kind["DDIMInvert"]["latent_image"]
+
+
+def test_strokes_are_not_inverted():
+    (node,) = of_type(load(ROOT / "workflows" / "sdedit_strokes.json"), "DDIMInvert")
+    assert node["widgets_values"][4] == "random"
+    assert 0.3 <= node["widgets_values"][2] <= 0.6
+
+
+def test_it_ends_in_a_comparison(file, workflow):
+    compares = of_type(workflow, "ImageCompare")
+    assert len(compares) == (2 if file.stem == "ddim_invert_reconstruct" else 1)
+    (scale,) = of_type(workflow, "ImageScaleToTotalPixels") or [None]
+    links = {link[0]: link for link in workflow["links"]}
+    for compare in compares:
+        assert all(slot["link"] is not None for slot in compare["inputs"])
+        assert compare["pos"][0] == max(node["pos"][0] for node in workflow["nodes"])
+        if scale is not None:  # the left picture is the loaded one, as it was scaled
+            assert links[compare["inputs"][0]["link"]][1] == scale["id"]
+
+
+def test_one_note_and_only_what_to_change_is_red(workflow):
     (note,) = of_type(workflow, "Note")
-    assert note["widgets_values"][0].startswith("Pick your checkpoint; change the red node")
-    assert {node["type"] for node in workflow["nodes"] if node.get("color") == RED} == {"SEGAConcept"}
-    assert all(node["color"] == RED for node in of_type(workflow, "SEGAConcept"))
+    assert note["widgets_values"][0].startswith("Pick your checkpoint; ")
+    assert "the red node" in note["widgets_values"][0]
+    present = {node["type"] for node in workflow["nodes"]} & TO_CHANGE
+    assert {node["type"] for node in workflow["nodes"] if node.get("color") == RED} == present
+    assert all(node["color"] == RED for node in workflow["nodes"] if node["type"] in TO_CHANGE)
 
 
-def test_one_group_holds_checkpoint_size_and_prompts(workflow):
+def test_one_group_holds_checkpoint_size_or_picture_and_prompts(file, workflow):
     inside = group_nodes(workflow)
-    kinds = sorted(node["type"] for node in workflow["nodes"] if str(node["id"]) in inside)
-    assert kinds == ["CLIPTextEncode", "CLIPTextEncode", "CheckpointLoaderSimple", "EmptyLatentImage"]
+    kinds = {node["type"] for node in workflow["nodes"] if str(node["id"]) in inside}
+    size = {"LoadImage", "ImageScaleToTotalPixels"} if file.stem in PICTURE else {"EmptyLatentImage"}
+    assert kinds == {"CheckpointLoaderSimple", "CLIPTextEncode", *size}
+    outside = {node["type"] for node in workflow["nodes"] if str(node["id"]) not in inside}
+    assert not kinds & outside
 
 
 def test_nodes_do_not_overlap_and_links_run_to_the_right(workflow):
@@ -112,18 +204,55 @@ def test_links_agree_with_the_slots(workflow):
 
 
 def test_the_demo_replaces_only_the_group_and_the_seed(file, workflow):
-    prompt = to_prompt(workflow, INFO)
-    changed = override(workflow, prompt, "portraits.safetensors", 128, SCENES[file.stem], seed=99)
+    prompt, scene = to_prompt(workflow, INFO), SCENES[file.stem]
+    changed = override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
     inside = group_nodes(workflow)
+    assert prompt == to_prompt(workflow, INFO)  # it is a copy that was changed
     for node_id, node in prompt.items():
-        differing = {name for name, value in node["inputs"].items() if changed[node_id]["inputs"][name] != value}
-        if node_id in inside:
-            assert differing
+        now = changed[node_id]["inputs"]
+        differing = {name for name, value in node["inputs"].items() if now[name] != value}
+        if node_id not in inside:
+            assert differing == {"seed", "noise_seed"} & set(node["inputs"])
+        elif node["class_type"] == "CLIPTextEncode":
+            title = node["_meta"]["title"]
+            assert now["text"] == scene.prompts.get(title, node["inputs"]["text"])
+            assert title in scene.prompts or not now["text"]  # only an empty prompt stays as the file has it
+        elif node["class_type"] == "ImageScaleToTotalPixels":
+            assert differing == {"megapixels"}
+            assert now["megapixels"] * 1024 * 1024 == 128 * 128
         else:
-            assert differing == ({"seed"} if node["class_type"] == "KSampler" else set())
+            assert differing
+    if scene.portrait is not None:
+        (image,) = [node["inputs"]["image"] for node in changed.values() if node["class_type"] == "LoadImage"]
+        assert image == "someone.png"
+
+
+def test_a_prompt_outside_the_group_is_not_replaced(file, workflow):
+    scene, prompt = SCENES[file.stem], to_prompt(workflow, INFO)
+    for node in of_type(workflow, "CLIPTextEncode"):
+        node["pos"][0] += 10_000
+    if scene.prompts:
+        with pytest.raises(ValueError, match="no prompt of this title in the workflow's group: "):
+            override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
+
+
+def test_the_picture_is_one_that_the_page_has(picture_workflow):
+    (node,) = of_type(picture_workflow, "LoadImage")
+    assert node["widgets_values"] == [EXAMPLE, "image"]
 
 
 def test_the_demo_has_seeds_and_words_for_it(file, workflow):
-    assert len(set(SCENES[file.stem].seeds)) >= 6
+    scene = SCENES[file.stem]
+    assert len(set(scene.seeds)) >= (3 if file.stem in PICTURE else 6)
+    assert (scene.portrait is not None) == (file.stem in PICTURE)
     kinds = {meaning(concept["text"])[0] for concept in concepts(to_prompt(workflow, INFO))}
-    assert kinds == ({"style"} if "style" in file.stem else {"attribute"})
+    assert kinds == (set() if scene.asked else {"style"} if "style" in file.stem else {"attribute"})
+    assert bool(scene.words) == (file.stem in PICTURE)
+
+
+def test_the_demo_adds_only_previews(workflow):
+    prompt = to_prompt(workflow, INFO)
+    with_them = with_previews(prompt)
+    assert {name: with_them[name] for name in prompt} == prompt
+    added = [node for name, node in with_them.items() if name not in prompt]
+    assert {node["class_type"] for node in added} <= {"ThresholdMask", "MaskToImage", "VAEDecode", "PreviewImage"}

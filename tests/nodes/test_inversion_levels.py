@@ -44,6 +44,7 @@ LEVELS = {
     "infinite": ([math.inf, 1.0, 0.0], "NaN or infinite"),
     "one level": ([0.0], "is no step"),
     "none": ([], "is no step"),
+    "another model's": ([140.6, 14.0, 1.0, 0.0], "starts at 140.6, this model's largest level is 14.6"),
 }
 
 
@@ -93,14 +94,37 @@ def test_denoise_keeps_the_whole_steps_of_its_share(steps, denoise, kept, model)
     [
         (torch.full((1, *tiny.SIZE), math.nan), "NaN or infinite"),
         (tiny.noise(1, 16, 6, 6), "16 channels, this model's latents have 4"),
+        (tiny.noise(1, 4, 2, 6, 6), "latents have 4 dimensions"),
         (NestedTensor([tiny.noise(1, *tiny.SIZE), tiny.noise(1, *tiny.SIZE)]), "packed latent"),
     ],
-    ids=["NaN", "channels", "packed"],
+    ids=["NaN", "channels", "rank", "packed"],
 )
 def test_a_latent_that_cannot_be_inverted_is_refused(samples, message, model):
     calls = tiny.recorded(model)
     with pytest.raises(ValueError, match=message):
         invert(calls.model, TEXT, samples)
+    assert not calls.seen
+
+
+WIDE = [[torch.zeros(1, 1, 7), {}]]
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "message"),
+    [
+        ([], None, "positive is empty"),
+        (TEXT, [], "negative is empty"),
+        (TEXT, WIDE, f"negative has 7 text features, positive has {tiny.WIDTH}"),
+    ],
+    ids=["no positive", "no negative", "widths"],
+)
+def test_conditionings_that_cannot_be_used_are_refused_by_inversion_and_decode(positive, negative, message, model):
+    found = invert(model, TEXT, PICTURES, steps=4)
+    calls = tiny.recorded(model)
+    with pytest.raises(ValueError, match=message):
+        invert(calls.model, positive, PICTURES, negative=negative)
+    with pytest.raises(ValueError, match=message):
+        edit(calls.model, positive, TEXT if negative is None else negative, found.inversion, WHITE)
     assert not calls.seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import sys
 
@@ -11,7 +12,9 @@ import tiny
 import torch
 from comfy_api.latest import io
 from semantic_steering.nodes import NODES
+from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
 from semantic_steering.nodes.host.concepts import ConceptInput
+from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 
 CONCEPT = ["direction", "scale", "start_percent", "threshold", "end_percent", "concepts", "mask"]
@@ -37,6 +40,34 @@ DEFAULTS = {
     "steps": 20, "cfg": 8.0, "denoise": 1.0, "seed": 0,
 }  # fmt: skip
 ADVANCED = {"threshold", "end_percent", *SETTINGS}
+# Every input of the editing nodes: (name, type, default, minimum, maximum); None where a socket has none.
+FLOAT, INT, SOCKET = "FLOAT", "INT", (None, None, None)
+SEED = ("seed", INT, 0, 0, 2**64 - 1)
+EDITING = {
+    "DDIMInvert": [
+        ("model", "MODEL", *SOCKET), ("positive", "CONDITIONING", *SOCKET), ("latent_image", "LATENT", *SOCKET),
+        ("steps", INT, 25, 1, 10000), ("scheduler", "COMBO", "normal", None, None), ("denoise", FLOAT, 0.8, 0.0, 1.0),
+        ("cfg", FLOAT, 1.0, 0.0, 100.0), ("method", "COMBO", "fixed point", None, None),
+        ("iterations", INT, 8, 1, 100), SEED, ("negative", "CONDITIONING", *SOCKET), ("sigmas", "SIGMAS", *SOCKET),
+    ],
+    "DiffEditMask": [
+        ("model", "MODEL", *SOCKET), ("source", "CONDITIONING", *SOCKET), ("target", "CONDITIONING", *SOCKET),
+        ("latent_image", "LATENT", *SOCKET), ("strength", FLOAT, 0.5, 0.0, 1.0), ("threshold", FLOAT, 0.5, 0.0, 1.0),
+        ("grow", INT, 8, 0, 512), ("blur", INT, 8, 0, 512), ("maps", INT, 10, 1, 256),
+        ("clamp", FLOAT, 3.0, 0.1, 100.0), SEED, ("image", "IMAGE", *SOCKET),
+    ],
+    "DiffEditSampler": [
+        ("model", "MODEL", *SOCKET), ("positive", "CONDITIONING", *SOCKET), ("negative", "CONDITIONING", *SOCKET),
+        ("inversion", "INVERSION", *SOCKET), ("mask", "MASK", *SOCKET), ("cfg", FLOAT, 7.5, 0.0, 100.0),
+    ],
+}  # fmt: skip
+EDITING_OUTPUTS = {
+    "DDIMInvert": [("inversion", "INVERSION"), ("noise", "NOISE"), ("sigmas", "SIGMAS"), ("inverted_latent", "LATENT")],
+    "DiffEditMask": [("mask", "MASK"), ("heatmap", "MASK")],
+    "DiffEditSampler": [("latent", "LATENT")],
+}
+EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp"}
+EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
 
 
@@ -63,12 +94,69 @@ def test_widgets_keep_their_defaults_and_bounds(name):
             assert (entry.min, entry.max) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("name", EDITING)
+class TestEditingNodes:
+    def test_inputs_keep_their_names_order_types_and_bounds(self, name):
+        schema = SCHEMAS[name]
+        found = [
+            (entry.id, entry.get_io_type(), *(getattr(entry, key, None) for key in ("default", "min", "max")))
+            for entry in schema.inputs
+        ]
+        assert found[: len(EDITING[name])] == EDITING[name]
+        assert schema.category == "semantic steering/DiffEdit"
+
+    def test_outputs_keep_their_names_order_and_types(self, name):
+        found = [(entry.display_name, entry.get_io_type()) for entry in SCHEMAS[name].outputs]
+        assert found[: len(EDITING_OUTPUTS[name])] == EDITING_OUTPUTS[name]
+
+    def test_advanced_and_optional_inputs(self, name):
+        inputs = SCHEMAS[name].inputs[: len(EDITING[name])]
+        assert {entry.id for entry in inputs if getattr(entry, "advanced", None)} == EDITING_ADVANCED & {
+            entry.id for entry in inputs
+        }
+        assert {entry.id for entry in inputs if entry.optional} == EDITING_OPTIONAL[name]
+        # What is appended later must be optional, or saved graphs break.
+        assert all(entry.optional for entry in SCHEMAS[name].inputs[len(EDITING[name]) :])
+
+    def test_a_seed_stays_as_it_is(self, name):
+        for entry in SCHEMAS[name].inputs:
+            if entry.id == "seed":
+                assert entry.control_after_generate == io.ControlAfterGenerate.fixed
+
+
+def test_combos_of_the_inversion():
+    import comfy.samplers
+
+    combos = {entry.id: entry.options for entry in SCHEMAS["DDIMInvert"].inputs if entry.get_io_type() == "COMBO"}
+    assert combos == {
+        "scheduler": comfy.samplers.KSampler.SCHEDULERS, "method": ["fixed point", "ddim", "random"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_every_input_has_a_tooltip_and_every_node_can_be_searched(name):
     schema = SCHEMAS[name]
     assert all(entry.tooltip for entry in schema.inputs)
+    assert all(entry.tooltip for entry in schema.outputs) or name in INPUTS
     assert schema.description
-    assert "semantic guidance" in schema.search_aliases
+    assert ("semantic guidance" if name in INPUTS else "DiffEdit") in schema.search_aliases
+
+
+def test_every_node_has_its_contract_here():
+    assert set(SCHEMAS) == set(INPUTS) | set(EDITING)
+
+
+@pytest.mark.parametrize("node", [DDIMInvert, DiffEditMask, DiffEditSampler])
+def test_execute_takes_the_schemas_inputs_with_their_defaults(node):
+    """Called directly: names, order and defaults of a call are those of the page."""
+    parameters = list(inspect.signature(node.execute).parameters.values())
+    rows = EDITING[node.define_schema().node_id]
+    optional = EDITING_OPTIONAL[node.define_schema().node_id]
+    assert {entry.name for entry in parameters} == {row[0] for row in rows}
+    for entry, (name, _, default, *_) in zip(parameters, sorted(rows, key=lambda row: row[0] in optional), strict=True):
+        assert entry.name == name
+        expected = default if default is not None else None if name in optional else inspect.Parameter.empty
+        assert entry.default == expected, name
 
 
 def test_sega_sampler_has_the_hosts_ksampler_inputs_in_its_order():
@@ -148,3 +236,22 @@ class TestCalledDirectly:
             inside = SEGASampler.execute(*arguments, concepts=(concept,)).args[0]["samples"]
         assert torch.equal(outside, inside)
         assert math.isfinite(float(outside.sum()))
+
+    def test_invert_mask_and_edit_a_picture(self):
+        assert not torch.is_inference_mode_enabled()
+        model, empty, source, target = tiny.unet_model(), *(tiny.unet_cond(seed) for seed in (1, 2, 3))
+        latent = {"samples": tiny.noise(1, 4, 8, 8)}
+        inversion, noise, sigmas, inverted = DDIMInvert.execute(model, empty, latent, steps=4, method="ddim").args
+        assert len(inversion.latents) == len(sigmas) == 4  # 3 of 4 steps
+        assert noise.generate_noise(latent).shape == inverted["samples"].shape == (1, 4, 8, 8)
+        mask, heatmap = DiffEditMask.execute(model, source, target, latent, maps=2, clamp=1.0).args
+        assert mask.shape == heatmap.shape == (1, 64, 64)
+        (edited,) = DiffEditSampler.execute(model, target, empty, inversion, mask).args
+        assert not edited["samples"].requires_grad
+        assert tiny.relative(edited["samples"], latent["samples"]) > 0.01
+
+    @pytest.mark.parametrize("maps", [0, -1])
+    def test_no_maps(self, maps):
+        latent = {"samples": tiny.noise(1, 4, 8, 8)}
+        with pytest.raises(ValueError, match=rf"maps is {maps}; at least 1 noise is needed"):
+            DiffEditMask.execute(tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2), latent, maps=maps)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from graphs import PICTURE
+from PIL import Image
 
 from devtools.host import prepare_comfyui
 from devtools.server import Server, lay_out, link
@@ -44,9 +47,18 @@ def checkpoint(tmp_path_factory) -> Path:
 
 def start(base: Path, checkpoint: Path, *flags: str) -> Server:
     lay_out(base)
+    picture().save(base / "input" / PICTURE)
     link(base / "models" / "checkpoints" / checkpoint.name, checkpoint)
     link(base / "custom_nodes" / "probe", HERE / "probe")
     return Server(base, flags=flags)
+
+
+def picture() -> Image.Image:
+    """64 x 64 pixels of smooth colours with a bright square."""
+    y, x = np.mgrid[0:64, 0:64]
+    pixels = np.stack([4 * x, 4 * y, 255 - 2 * (x + y)], axis=-1).astype(np.uint8)
+    pixels[16:32, 16:32] = (250, 240, 130)
+    return Image.fromarray(pixels)
 
 
 @pytest.fixture(scope="session")

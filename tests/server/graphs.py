@@ -87,3 +87,66 @@ def assert_still_runs(server: Server) -> None:
     before = calls(server)
     assert latent(server, guided(seed=next(_seeds))).isfinite().all()
     assert calls(server) > before
+
+
+INVERT = {
+    "steps": 4, "scheduler": "normal", "denoise": 1.0, "cfg": 1.0, "method": "fixed point", "iterations": 8, "seed": 0,
+}  # fmt: skip
+MASK = {"strength": 0.5, "threshold": 0.5, "grow": 0, "blur": 0, "maps": 2, "clamp": 2.0, "seed": 0}
+PICTURE = "picture.png"
+
+
+def inverted(**changes: Any) -> Prompt:
+    """A picture from the input folder, encoded and inverted without a prompt."""
+    return {
+        "checkpoint": node("CheckpointLoaderSimple", ckpt_name="random.safetensors"),
+        "picture": node("LoadImage", image=PICTURE),
+        "latent": node("VAEEncode", pixels=["picture", 0], vae=["checkpoint", 2]),
+        "empty": node("CLIPTextEncode", text="", clip=["checkpoint", 1]),
+        "invert": node(
+            "DDIMInvert", model=["checkpoint", 0], positive=["empty", 0], latent_image=["latent", 0],
+            **{**INVERT, **changes},
+        ),
+        "save": node("SaveLatent", samples=["invert", 3], filename_prefix="test"),
+    }  # fmt: skip
+
+
+def masked(**changes: Any) -> Prompt:
+    """The mask that two texts give on that picture."""
+    prompt = inverted()
+    del prompt["invert"], prompt["save"]
+    prompt["source"] = node("CLIPTextEncode", text="a portrait of a woman", clip=["checkpoint", 1])
+    prompt["target"] = node("CLIPTextEncode", text="a portrait of a bald man with glasses", clip=["checkpoint", 1])
+    prompt["mask"] = node(
+        "DiffEditMask", model=["checkpoint", 0], source=["source", 0], target=["target", 0],
+        latent_image=["latent", 0], image=["picture", 0], **{**MASK, **changes},
+    )  # fmt: skip
+    prompt["shown"] = node("MaskToImage", mask=["mask", 0])
+    prompt["save"] = node("SaveImage", images=["shown", 0], filename_prefix="mask")
+    return prompt
+
+
+def decoded(mask: dict[str, Any] | None = None, **changes: Any) -> Prompt:
+    """That picture with a new prompt inside a mask (none given: all of it). changes: DDIM Invert's inputs."""
+    prompt = inverted(**changes)
+    prompt["target"] = node("CLIPTextEncode", text="a portrait of a bald man with glasses", clip=["checkpoint", 1])
+    prompt["mask"] = mask or node("SolidMask", value=1.0, width=64, height=64)
+    prompt["edit"] = node(
+        "DiffEditSampler", model=["checkpoint", 0], positive=["target", 0], negative=["empty", 0],
+        inversion=["invert", 0], mask=["mask", 0], cfg=5.0,
+    )  # fmt: skip
+    prompt["save"]["inputs"]["samples"] = ["edit", 0]
+    return prompt
+
+
+def continued(latent_image: str = "latent", **changes: Any) -> Prompt:
+    """The inversion's noise and sigmas through SamplerCustomAdvanced."""
+    prompt = inverted(**changes)
+    prompt["guider"] = node("BasicGuider", model=["checkpoint", 0], conditioning=["empty", 0])
+    prompt["method"] = node("KSamplerSelect", sampler_name="euler")
+    prompt["decode"] = node(
+        "SamplerCustomAdvanced", noise=["invert", 1], guider=["guider", 0], sampler=["method", 0],
+        sigmas=["invert", 2], latent_image=[latent_image, 0],
+    )  # fmt: skip
+    prompt["save"]["inputs"]["samples"] = ["decode", 0]
+    return prompt

@@ -7,7 +7,8 @@ import pytest
 import torch
 from graphs import calls, concept, guided, latent, node, plain, sega_sampler
 
-from devtools.demo import SCENES, WORKFLOWS, fetch, override
+from devtools.demo import MASK, WORKFLOWS, fetch, measure, place, with_previews
+from devtools.scenes import SCENES, override
 from devtools.server import PACK
 from devtools.workflows import load, to_prompt
 
@@ -16,7 +17,10 @@ pytestmark = pytest.mark.server
 
 def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
     offered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
-    assert offered == {"SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler"}
+    assert offered == {
+        "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler",
+        "DDIMInvert", "DiffEditMask", "DiffEditSampler",
+    }  # fmt: skip
 
 
 def test_no_pack_failed_to_import(server):
@@ -33,14 +37,27 @@ def test_the_recorded_classes_are_the_servers(object_info, recorded_info):
 
 @pytest.mark.parametrize("name", sorted(SCENES))
 def test_a_workflow_file_runs(server, object_info, checkpoint, name):
-    workflow = load(WORKFLOWS / f"{name}.json")
-    prompt = override(workflow, to_prompt(workflow, object_info), checkpoint.name, 64, SCENES[name], seed=3)
+    workflow, scene = load(WORKFLOWS / f"{name}.json"), SCENES[name]
+    loads = scene.portrait is not None
+    size, picture = (128, place(server.base, f"{name}.png", scene, seed=3)) if loads else (64, None)
+    prompt = with_previews(to_prompt(workflow, object_info))
+    prompt = override(workflow, prompt, checkpoint.name, size, scene, seed=3, picture=picture)
     for entry in prompt.values():
         if entry["class_type"] == "KSampler":
             entry["inputs"]["steps"] = 4
-    before, after = fetch(server.client, server.client.run(prompt))
-    assert before.size == after.size == (64, 64)
-    assert not np.array_equal(np.asarray(before), np.asarray(after))
+        elif entry["class_type"] == "DiffEditMask":
+            entry["inputs"] |= {"threshold": 0.2, "maps": 2}  # random weights differ a little everywhere
+    outputs = server.client.run(prompt)
+    before, *after = fetch(server.client, outputs)
+    for other in after:
+        assert before.size == other.size == (size, size)
+        assert not np.array_equal(np.asarray(before), np.asarray(other))
+    if scene.portrait is not None and not scene.portrait.strokes:
+        assert np.array_equal(np.asarray(before), np.asarray(scene.portrait.picture(3)))
+    if MASK in outputs:
+        entry = {}
+        measure(server.client, before, scene, [before, *after], outputs, entry)
+        assert entry["background_exact"]
 
 
 def test_every_workflow_file_has_a_scene():

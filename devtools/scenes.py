@@ -1,0 +1,183 @@
+"""What the demo puts into the workflow files: checkpoint, size, prompts, and portraits as the pictures to edit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from demo.portraits.attributes import STYLES
+from demo.portraits.renderer import NUISANCE, Portraits, region, render, sample
+
+from .client import Prompt
+from .workflows import SEEDS
+
+SIZE = 128
+MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it
+BRUSH = 9  # pixels: the width of the brush that paints a region by hand, so to say; odd
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A picture for LoadImage: a rendered portrait, and what is done to it before it is loaded.
+
+    person: attributes that everyone of this scene has (True) or lacks (False); the others are random.
+    mask: an attribute whose region is painted over in the Mask Editor; strokes: whether a hat is.
+    """
+
+    person: dict[str, bool]
+    mask: str = ""
+    strokes: bool = False
+
+    def describe(self, seed: int) -> Portraits:
+        """The seed's person, as a photo."""
+        who = sample(1, torch.Generator().manual_seed(seed))
+        who = replace(who, style=torch.full_like(who.style, STYLES.index("photo")))
+        for name, value in self.person.items():
+            who = who.with_attribute(name, value)
+        return who
+
+    def picture(self, seed: int) -> Image.Image:
+        """The portrait as it was rendered."""
+        pixels = render(self.describe(seed), SIZE)[0].movedim(0, -1)
+        return Image.fromarray((pixels * 255).round().byte().numpy())
+
+    def loaded(self, seed: int) -> Image.Image:
+        """What LoadImage is given."""
+        picture, who = self.picture(seed), self.describe(seed)
+        if self.mask:
+            picture.putalpha(_alpha(who, self.mask))
+        if self.strokes:
+            _paint_hat(picture, who)
+        return picture
+
+
+def _alpha(who: Portraits, name: str) -> Image.Image:
+    """As the Mask Editor saves it: transparent where the attribute shows or would show, and a little around it."""
+    shown = Image.fromarray(region(who, name, SIZE)[0].byte().numpy() * 255)
+    return ImageChops.invert(shown.filter(ImageFilter.MaxFilter(BRUSH)))
+
+
+def _paint_hat(picture: Image.Image, who: Portraits) -> None:
+    """A few thick strokes where a hat would be."""
+    value = {name: float(who.nuisance[0, i]) for i, name in enumerate(NUISANCE)}
+    scale = 0.92 + 0.16 * value["size"]
+
+    def at(u: float, v: float) -> tuple[float, float]:
+        """Pixels of a point in the head's own coordinates, as the renderer places it."""
+        x, y = scale * u + 0.12 * (value["x"] - 0.5), scale * v - 0.04 + 0.12 * (value["y"] - 0.5)
+        return (x + 1) / 2 * SIZE, (y + 1) / 2 * SIZE
+
+    draw = ImageDraw.Draw(picture)
+    draw.line([at(-0.38, -0.46), at(-0.10, -0.66), at(0.14, -0.64), at(0.36, -0.46)], (170, 40, 50), 20, joint="curve")
+    draw.line([at(-0.34, -0.45), at(0.34, -0.45)], (90, 20, 30), 9)
+    draw.line([at(-0.66, -0.33), at(0.66, -0.35)], (150, 35, 45), 7)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the demo puts into a workflow's group, and the seeds it is run with.
+
+    prompts: texts by the titles of the prompt nodes; those not named keep the file's. portrait: the pictures of a
+    workflow that loads one. asked: {attribute: present} that the prompts want, beside what SEGA Concepts in the file
+    say. words: what the edit is called in the overview, for a workflow without concepts.
+    """
+
+    prompts: dict[str, str]
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    portrait: Portrait | None = None
+    asked: dict[str, bool] = field(default_factory=dict)
+    words: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """The text that says what the result should show; empty where a concept does."""
+        return self.prompts.get("Target prompt", self.prompts.get("Positive prompt", ""))
+
+
+def _generated(text: str) -> Scene:
+    return Scene({"Positive prompt": text, "Negative prompt": ""})
+
+
+SCENES = {
+    "sega_one_concept": _generated("a portrait of a woman with straight hair and no hat"),
+    "sega_four_concepts": _generated("a portrait of a man with a beard and no hat"),
+    "sega_style": _generated("a photo of a woman with straight hair and no hat"),
+    "ddim_invert_reconstruct": Scene(
+        {"Positive prompt": "a portrait of a woman with gray hair"}, (1, 2, 3, 4),
+        Portrait({"male": False, "beard": False, "hat": False, "bald": False, "gray_hair": False}),
+        {"gray_hair": True}, "inverted; new prompt: a woman with gray hair",
+    ),
+    "diffedit_replace": Scene(
+        {"Source prompt": "a portrait of a woman with no glasses",
+         "Target prompt": "a portrait of a woman with glasses"}, (5, 6, 7, 8),
+        Portrait({"male": False, "beard": False, "hat": False, "glasses": False}), {"glasses": True},
+        "DiffEdit: no glasses > glasses",
+    ),
+    "diffedit_manual_mask": Scene(
+        {"Target prompt": "a portrait of a woman with no glasses"}, (9, 10, 11, 12),
+        Portrait({"male": False, "beard": False, "hat": False, "glasses": True}, mask="glasses"), {"glasses": False},
+        "DiffEdit, painted mask: no glasses",
+    ),
+    "sega_on_a_photo": Scene(
+        {}, (14, 15, 16, 13),  # 13 gets thin glasses too; the first is the thumbnail
+        Portrait({"male": False, "beard": False, "hat": False, "bald": False, "curls": False, "bangs": False}),
+        words="inverted",
+    ),
+    "sdedit_strokes": Scene(
+        {"Positive prompt": "a portrait of a woman with a hat", "Negative prompt": ""}, (17, 18, 19, 20),
+        Portrait({"male": False, "beard": False, "hat": False, "bald": False}, strokes=True), {"hat": True},
+        'SDEdit: strokes and "a hat"',
+    ),
+}  # fmt: skip
+
+
+def group_nodes(workflow: dict[str, Any]) -> set[str]:
+    """Ids of the nodes inside the workflow's one group."""
+    (group,) = workflow["groups"]
+    left, top, width, height = group["bounding"]
+    return {
+        str(node["id"])
+        for node in workflow["nodes"]
+        if left <= node["pos"][0] < left + width and top <= node["pos"][1] < top + height
+    }
+
+
+def override(
+    workflow: dict[str, Any], prompt: Prompt, checkpoint: str, size: int, scene: Scene, seed: int,
+    picture: str | None = None,
+) -> Prompt:  # fmt: skip
+    """The prompt with another checkpoint, size, prompts, picture and seed; everything else stays as the file has it.
+
+    picture: a file in ComfyUI's input folder, for a workflow that loads one.
+    """
+    changed: Prompt = json.loads(json.dumps(prompt))
+    inside = [changed[node_id] for node_id in group_nodes(workflow) & changed.keys()]
+    texts = dict(scene.prompts)
+    for node in inside:
+        kind, inputs = node["class_type"], node["inputs"]
+        if kind == "CheckpointLoaderSimple":
+            inputs["ckpt_name"] = checkpoint
+        elif kind == "EmptyLatentImage":
+            inputs["width"] = inputs["height"] = size
+        elif kind == "LoadImage":
+            inputs["image"] = picture
+        elif kind == "ImageScaleToTotalPixels":
+            inputs["megapixels"] = size * size / MEGAPIXEL
+        elif kind == "CLIPTextEncode":
+            inputs["text"] = texts.pop(node["_meta"]["title"], inputs["text"])
+    if texts:
+        raise ValueError(f"no prompt of this title in the workflow's group: {', '.join(texts)}")
+    for node in changed.values():
+        for name in SEEDS:
+            if isinstance(node["inputs"].get(name), int):
+                node["inputs"][name] = seed
+    return changed
+
+
+def concepts(prompt: Prompt) -> list[dict[str, Any]]:
+    """The inputs of the SEGA Concept nodes, in the file's order."""
+    return [node["inputs"] for node in prompt.values() if node["class_type"] == "SEGAConcept"]
