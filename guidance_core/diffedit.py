@@ -89,7 +89,7 @@ def blur_mask(mask: Tensor, pixels: int) -> Tensor:
     flat = torch.nn.functional.conv2d(flat, weights.reshape(1, 1, 1, -1))
     flat = torch.nn.functional.conv2d(flat, weights.reshape(1, 1, -1, 1)).reshape(mask.shape)
     # Rounding of the sum of weights must not make a full mask a soft one.
-    return torch.where(flat > 1 - 1e-6, torch.ones_like(flat), flat)
+    return torch.where(flat > 1 - 1e-5, torch.ones_like(flat), flat)
 
 
 def masked_decode(
@@ -105,7 +105,7 @@ def masked_decode(
     with z_i, one level too noisy, and never with the picture itself.
 
     trajectory and sigmas: z_i [B, C, S...] and σ_i, noisiest first, the picture (σ = 0) last; mask broadcasts over
-    them. Where M is 0 the result is bit for bit the trajectory's last state.
+    them. Where M is 0 the result is bit for bit the trajectory's last state (if the decode stays finite).
     """
     x = trajectory[0]
     for i, (sigma, following) in enumerate(itertools.pairwise(sigmas)):

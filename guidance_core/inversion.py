@@ -72,9 +72,9 @@ def fixed_point_step(
     """Solve x⁺ = x + (σ⁺ − σ)·d(x⁺, σ⁺) for each picture of the batch by itself.
 
     Starts from the previous level's slope (none: from x) and takes Anderson-accelerated steps (`accelerate`), at most
-    `iterations` evaluations of the model. A picture whose residual ‖f‖/‖x⁺‖ is within the tolerance keeps still, so
-    that no picture depends on the others. The residual is that of the last evaluated iterate; a picture that did not
-    reach the tolerance is one accelerated step further.
+    `iterations` evaluations of the model. A picture whose residual ‖f‖/min(‖x⁺‖, ‖x‖ + |σ⁺ − σ|·√N) is within the
+    tolerance keeps still, so that no picture depends on the others. The residual is that of the last evaluated iterate;
+    a picture that did not reach the tolerance is one accelerated step further.
     """
     step = following - sigma
     guess = x if previous is None else x + step * previous

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from comfy_api.latest import io, ui
@@ -13,6 +14,8 @@ from .host.masks import to_pictures
 from .host.previews import backdrop, masked_picture
 from .host.sampling import picture_size
 from .inversion import CATEGORY, InversionType
+
+logger = logging.getLogger("semantic_steering")
 
 ALIASES = ["DiffEdit", "edit photo", "replace object", "add object", "remove object"]
 
@@ -95,7 +98,10 @@ class DiffEditMask(io.ComfyNode):
         heat = heatmap(difference, clamp)
         size = picture_size(model, samples.shape)
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio
-        mask = to_pictures(binarise(heat, threshold), size, ratio)
+        cells = binarise(heat, threshold)
+        if (difference.flatten(1).any(1) & ~cells.flatten(1).any(1)).any():
+            logger.warning("DiffEdit Mask: no cell is over threshold x clamp x mean; lower threshold or clamp")
+        mask = to_pictures(cells, size, ratio)
         mask = blur_mask(grow_mask(mask, grow), blur)
         shown = masked_picture(backdrop(model, samples, image), mask)
         return io.NodeOutput(mask, to_pictures(heat, size, ratio), ui=ui.PreviewImage(shown, cls=cls))

@@ -115,7 +115,7 @@ def estimate_difference(
     check_unlimited(source, "source")
     check_unlimited(target, "target")
     check_picture(samples, "DiffEdit Mask")
-    if samples.ndim > 4 and len(samples) > 1:
+    if samples.ndim > 4 and len(samples) > 1 and samples.shape[2] > 1:
         raise ValueError(f"latent_image holds {len(samples)} videos; a mask is made for one at a time")
     guider = guider_for(model, {"positive": target, "source": source})
     # "positive" also for the source: aesthetic scores and the like must not be what the two differ in.
@@ -126,7 +126,9 @@ def estimate_difference(
     sigma = level_of(model, strength)
     guider.sample(torch.zeros_like(samples), samples, sampler, torch.tensor([sigma, 0.0]), disable_pbar=True, seed=seed)
     assert sampler.difference is not None  # sample() set it
-    if not sampler.difference.any():
+    if not torch.isfinite(sampler.difference).all():
+        raise ValueError("model gave values that are no numbers for source or target; load it in another precision")
+    if not sampler.difference.flatten(1).any(1).all():
         logger.warning("DiffEdit Mask: source and target mean the same to this model; the mask is empty")
     return sampler.difference
 

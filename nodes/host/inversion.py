@@ -34,7 +34,8 @@ WINDOWED = {sega.KEY: "SEGA Guidance"}
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What has to agree for a state of one model to mean something to another."""
+    """Whose states these are. Format, type and σ_max have to agree for them to mean something to another model; the
+    shift is kept for the reader: it moves the schedule, not the states."""
 
     latent_format: str
     sampling: str
@@ -144,7 +145,7 @@ class InversionSampler(comfy.samplers.Sampler):
                 raise ValueError(
                     f"{where}: picture {picture} of {len(level.x)} has a relative residual of {worst:.2g} after "
                     f"{level.evaluations} iterations; at most {LARGEST_RESIDUAL:g} can be decoded again. Raise "
-                    "iterations or steps, lower cfg (1 inverts best), or lower denoise"
+                    "iterations or steps, or lower cfg (1 inverts best)"
                 )
         elif not torch.isfinite(level.x).all():
             raise ValueError(f"{where}: the model gave values that are no numbers; lower cfg, or use fixed point")
@@ -182,7 +183,8 @@ def internal(model: Any, samples: Tensor) -> Tensor:
     """LATENT samples in the model's own latent space, as the host's guiders make them."""
     samples = samples.cpu().float()
     # The host does not shift a latent that is empty.
-    return model.model.process_latent_in(samples) if torch.count_nonzero(samples) > 0 else samples
+    layout = model.get_model_object("latent_format")  # a patch may have replaced the model's own
+    return layout.process_in(samples) if torch.count_nonzero(samples) > 0 else samples
 
 
 def check_no_window(model: Any, node: str) -> None:
@@ -283,5 +285,7 @@ def inverted_latent(model: Any, latent: dict, inversion: Inversion) -> dict:
             "carry the inversion; use the noise and sigmas outputs, or a denoise below 1"
         )
         a = 1.0
-    state = model.model.process_latent_out(inversion.latents[-1].cpu().float() / a)
-    return {**latent, "samples": state.to(comfy.model_management.intermediate_device())}
+    state = model.get_model_object("latent_format").process_out(inversion.latents[-1].cpu().float() / a)
+    # A noise mask would have the sampler put this noisy latent back outside of it.
+    others = {key: value for key, value in latent.items() if key != "noise_mask"}
+    return {**others, "samples": state.to(comfy.model_management.intermediate_device())}

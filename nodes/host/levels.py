@@ -28,11 +28,14 @@ def schedule(model_sampling: Any, scheduler: str, steps: int, denoise: float) ->
     total = len(sigmas) - 1
     kept = math.floor(total * denoise + ROUNDING)
     if kept == 0:
+        enough = math.ceil(1000 / total) / 1000  # what the widget can show
         raise ValueError(
-            f"denoise {denoise} of {total} steps leaves no step: raise denoise to {1 / total:.3g} or more, or raise "
-            "steps"
+            f"denoise {denoise} of {total} steps leaves no step: raise denoise to {enough:g} or more, or raise steps"
         )
-    return check_levels(model_sampling, sigmas[-(kept + 1) :], f"the {scheduler} schedule")
+    try:
+        return check_levels(model_sampling, sigmas[-(kept + 1) :], f"the {scheduler} schedule of {steps} steps")
+    except ValueError as problem:
+        raise ValueError(f"{problem}. Choose another scheduler or another number of steps") from None
 
 
 def check_levels(model_sampling: Any, sigmas: Tensor, name: str = "sigmas") -> Tensor:

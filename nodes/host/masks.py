@@ -82,11 +82,13 @@ def fitted(mask: Tensor, shape: torch.Size, size: tuple[int, int]) -> Tensor:
 
 
 def to_pictures(cells: Tensor, size: tuple[int, int], frame_ratio: int) -> Tensor:
-    """Values of cells [B, h, w], or of one video's [1, T, h, w], at picture size: [N, H, W].
+    """Values of cells [B, h, w], [B, 1, h, w] or of one video [1, T, h, w] at picture size: [N, H, W].
 
     A video's latent frames stand for one picture (the first) or frame_ratio pictures each.
     """
-    if cells.ndim > 3:
+    if cells.ndim > 3 and cells.shape[1] == 1:
+        cells = cells[:, 0]
+    elif cells.ndim > 3:
         first, others = cells[0].split([1, cells.shape[1] - 1])
         cells = torch.cat([first, others.repeat_interleave(frame_ratio, dim=0)])
     return torch.nn.functional.interpolate(cells[:, None], size=size, mode="nearest")[:, 0]

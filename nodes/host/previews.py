@@ -18,7 +18,7 @@ def backdrop(model: Any, samples: Tensor, image: Tensor | None) -> Tensor:
     if image is not None:
         return image[..., :3].cpu().float()
     layout = model.get_model_object("latent_format")
-    internal = model.model.process_latent_in(samples.cpu().float())
+    internal = layout.process_in(samples.cpu().float())
     frames = internal.movedim(2, 1).flatten(0, 1) if internal.ndim == 5 else internal
     if layout.latent_rgb_factors is None:
         return torch.full((len(frames), *frames.shape[-2:], 3), 0.5)

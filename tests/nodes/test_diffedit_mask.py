@@ -155,6 +155,30 @@ def test_texts_that_mean_the_same_give_an_empty_mask_and_a_warning(model, caplog
     assert "mean the same" in caplog.text
 
 
+def test_an_even_difference_gives_an_empty_mask_and_says_what_to_lower(caplog):
+    mask, heat = find_mask(
+        tiny.stub_model(), tiny.stub_cond(value=0.0), tiny.stub_cond(value=0.5), torch.zeros(1, *tiny.SIZE)
+    )
+    assert not mask.any() and heat.any()
+    assert "lower threshold or clamp" in caplog.text and "mean the same" not in caplog.text
+
+
+def test_estimates_that_are_no_numbers_are_refused(model):
+    with pytest.raises(ValueError, match="no numbers"):
+        find_mask(model, SOURCE, tiny.stub_cond(value=float("nan")), PICTURES)
+
+
+def test_pictures_in_a_video_models_latents_may_come_as_a_batch():
+    """Some picture models use a video's latents with one frame."""
+    size = (4, 1, 6, 6)
+    video, pictures = mixer_model(size=size), tiny.noise(2, *size)
+    texts = (tiny.stub_cond(1, size=size), tiny.stub_cond(2, size=size))
+    mask, heat = find_mask(video, *texts, pictures, **HARD)
+    assert mask.shape == heat.shape == (2, 48, 48)
+    for i in range(2):
+        torch.testing.assert_close(heat[i : i + 1], find_mask(video, *texts, pictures[i : i + 1], **HARD)[1])
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.8])
 def test_the_heat_map_is_what_the_threshold_cuts(threshold, model):
     mask, heat = find_mask(model, SOURCE, tiny.stub_cond(2), PICTURES, threshold=threshold, **HARD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import comfy.latent_formats
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -104,6 +105,35 @@ def test_a_latent_that_cannot_be_inverted_is_refused(samples, message, model):
     with pytest.raises(ValueError, match=message):
         invert(calls.model, TEXT, samples)
     assert not calls.seen
+
+
+@pytest.mark.parametrize("steps", [3, 9, 30, 48, 100])
+def test_the_denoise_that_the_error_names_is_enough(steps, model):
+    with pytest.raises(ValueError, match="leaves no step") as refused:
+        invert(model, TEXT, PICTURES, steps=steps, denoise=0.001)
+    advised = float(str(refused.value).split("raise denoise to ")[1].split()[0])
+    assert len(invert(model, TEXT, PICTURES, steps=steps, denoise=advised, method="random").sigmas) == 2
+
+
+def test_a_schedule_that_is_none_names_the_scheduler(model):
+    """ComfyUI's kl_optimal divides by steps − 1."""
+    with pytest.raises(ValueError, match=r"kl_optimal schedule of 1 steps.*Choose another scheduler"):
+        invert(model, TEXT, PICTURES, steps=1, scheduler="kl_optimal", denoise=1.0)
+
+
+def test_the_inverted_latent_carries_no_noise_mask(model):
+    latent = {"samples": PICTURES, "noise_mask": torch.ones(1, 48, 48), "batch_index": [3, 4]}
+    inverted = DDIMInvert.execute(model, TEXT, latent, method="random").args[3]
+    assert "noise_mask" not in inverted and inverted["batch_index"] == [3, 4] and "noise_mask" in latent
+
+
+def test_the_noise_follows_a_patched_latent_format(model):
+    """As ModelSamplingContinuousEDM patches it for Playground: the patch is not on the model between runs."""
+    patched = model.clone()
+    patched.add_object_patch("latent_format", comfy.latent_formats.SDXL())
+    found = invert(patched, TEXT, PICTURES)
+    decode(model, TEXT, invert(model, TEXT, PICTURES), PICTURES)  # another clone was loaded since
+    assert psnr(decode(patched, TEXT, found, PICTURES), PICTURES) > 45
 
 
 WIDE = [[torch.zeros(1, 1, 7), {}]]
