@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 import time
@@ -11,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from . import evaluate_editing
-from .host import load_pack, prepare_comfyui
+from .host import prepare_comfyui
 
 PROMPT = "a portrait of a person with no hat"
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
     """The checkpoint's model behind SEGA Concept and SEGA Guidance, with their defaults but for `settings`."""
-    sega = importlib.import_module(f"{load_pack().__name__}.nodes.sega")
+    sega = evaluate_editing.pack("nodes.sega")
     concepts = sega.SEGAConcept.execute(clip=lab.clip, text=text, **settings).result[0]
     return sega.SEGAGuidance.execute(model=lab.model, concepts=concepts).result[0]
 

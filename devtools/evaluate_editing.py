@@ -45,8 +45,7 @@ def photos(n: int, seed: int) -> tuple[Any, Tensor]:
     """n unseen portraits in the photo style, and their pictures [N, 3, 128, 128]."""
     from demo.portraits.renderer import render, sample
 
-    portraits = sample(n, torch.Generator().manual_seed(seed))
-    portraits = dataclasses.replace(portraits, style=torch.zeros_like(portraits.style))
+    portraits = sample(n, torch.Generator().manual_seed(seed)).with_style("photo")
     return portraits, (render(portraits) * 255).round() / 255
 
 

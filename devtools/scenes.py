@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from demo.portraits.attributes import STYLES
 from demo.portraits.renderer import NUISANCE, Portraits, region, render, sample
 
 from .client import Prompt
@@ -34,8 +33,7 @@ class Portrait:
 
     def describe(self, seed: int) -> Portraits:
         """The seed's person, as a photo."""
-        who = sample(1, torch.Generator().manual_seed(seed))
-        who = replace(who, style=torch.full_like(who.style, STYLES.index("photo")))
+        who = sample(1, torch.Generator().manual_seed(seed)).with_style("photo")
         for name, value in self.person.items():
             who = who.with_attribute(name, value)
         return who

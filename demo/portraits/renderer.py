@@ -56,6 +56,10 @@ class Portraits:
         attributes[:, INDEX[name]] = value
         return replace(self, attributes=consistent(attributes))
 
+    def with_style(self, name: str) -> Portraits:
+        """The same people, all in one style."""
+        return replace(self, style=torch.full_like(self.style, STYLES.index(name)))
+
 
 def sample(n: int, generator: torch.Generator) -> Portraits:
     """n random portraits; attributes are independent but for what a bald head excludes."""

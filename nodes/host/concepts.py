@@ -38,7 +38,7 @@ class ConceptInput:
             raise ValueError(f"concept {self.name!r}: the conditioning is empty; connect a CLIP Text Encode")
         if len(self.conditioning) > 1:
             for _, options in self.conditioning:
-                found = [key for key in RESTRICTIONS if key in options and not _whole(key, options[key])]
+                found = restrictions_in(options)
                 if found:
                     raise ValueError(
                         f"concept {self.name!r}: its conditioning has {len(self.conditioning)} entries and one of them "
@@ -82,9 +82,10 @@ class ConceptInput:
         return Concept(self.scale * self.strength, self.threshold, sigmas)
 
 
-def _whole(key: str, value: Any) -> bool:
-    """True for the values that limit nothing."""
-    return (key, value) in (("strength", 1.0), ("mask_strength", 1.0), ("start_percent", 0.0), ("end_percent", 1.0))
+def restrictions_in(options: dict[str, Any]) -> list[str]:
+    """The names of what limits a conditioning, without those whose value limits nothing."""
+    whole = (("strength", 1.0), ("mask_strength", 1.0), ("start_percent", 0.0), ("end_percent", 1.0))
+    return [key for key in RESTRICTIONS if key in options and (key, options[key]) not in whole]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...guidance_core import difference_map, masked_decode, noise_difference
-from .concepts import RESTRICTIONS, Conditioning
+from .concepts import Conditioning, restrictions_in
 from .conditioning import check_encoded
 from .inversion import Inversion, guider_for, run_sampler
 from .masks import fitted, to_cells
@@ -21,8 +21,8 @@ from .sampling import picture_size
 
 logger = logging.getLogger("semantic_steering")
 
-LIMITS = tuple(key for key in RESTRICTIONS if key not in ("strength", "mask_strength", "set_area_to_bounds"))
-WHOLE = (("start_percent", 0.0), ("end_percent", 1.0))  # limits that limit nothing
+# Of one conditioning over the whole picture the host divides these out again.
+WEIGHTS = ("strength", "mask_strength", "set_area_to_bounds")
 # The host keeps this much of its free memory for what its estimate does not see.
 MEMORY_MARGIN = 1.5
 
@@ -87,7 +87,7 @@ def check_unlimited(conditioning: Conditioning, name: str) -> None:
     """Raises ValueError for a conditioning that holds in a part of the picture or of the run only: outside it the
     host's estimate is exactly 0, and a difference to 0 is no edit."""
     for _, options in conditioning:
-        found = [key for key in LIMITS if key in options and (key, options[key]) not in WHOLE]
+        found = [key for key in restrictions_in(options) if key not in WEIGHTS]
         if found:
             raise ValueError(
                 f"{name} is limited by {found[0]}; DiffEdit Mask compares whole pictures. Connect the conditioning "

@@ -41,16 +41,6 @@ def same(one, two):
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def state(model):
-    return (
-        {kind: {key: list(found) for key, found in by_key.items()} for kind, by_key in model.wrappers.items()},
-        {kind: {key: list(found) for key, found in by_key.items()} for kind, by_key in model.callbacks.items()},
-        repr(model.model_options),
-        sorted(model.patches),
-        sorted(model.object_patches),
-    )
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_again_and_after_another_run_the_bits_are_the_same(name, model):
     first = RUNS[name](model)
@@ -63,7 +53,7 @@ def test_again_and_after_another_run_the_bits_are_the_same(name, model):
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, "interrupt"])
 @pytest.mark.parametrize("name", RUNS)
 def test_an_error_or_interrupt_in_the_middle_leaves_the_model_as_it_was(name, error, model, monkeypatch):
-    before, first = state(model), RUNS[name](model)
+    before, first = tiny.state_of(model), RUNS[name](model)
     network, count = model.model.diffusion_model, []
     forward = network.forward
 
@@ -83,15 +73,15 @@ def test_an_error_or_interrupt_in_the_middle_leaves_the_model_as_it_was(name, er
         with pytest.raises(expected):
             RUNS[name](model)
     assert len(count) < 6, "it went on after the interrupt"
-    assert state(model) == before
+    assert tiny.state_of(model) == before
     assert same(RUNS[name](model), first)
 
 
 def test_a_refused_residual_names_the_step_and_leaves_the_model_as_it_was(model):
-    before, first = state(model), run_invert(model)
+    before, first = tiny.state_of(model), run_invert(model)
     with pytest.raises(ValueError, match=r"inversion step \d+ of 10 \(σ [\d.]+\): picture \d of 2 .* after 1 iter"):
         invert(model, TEXT, PICTURES, steps=10, denoise=1.0, cfg=12.0, negative=OTHER, iterations=1)
-    assert state(model) == before
+    assert tiny.state_of(model) == before
     assert same(run_invert(model), first)
 
 

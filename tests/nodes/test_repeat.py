@@ -95,21 +95,10 @@ def test_after_an_error_inside_the_model_the_next_run_gives_the_same_bits(steere
     assert torch.equal(run(steered), first)
 
 
-def state(model):
-    """What a run could leave behind on a MODEL."""
-    return (
-        {kind: {key: list(found) for key, found in by_key.items()} for kind, by_key in model.wrappers.items()},
-        {kind: {key: list(found) for key, found in by_key.items()} for kind, by_key in model.callbacks.items()},
-        repr(model.model_options),
-        sorted(model.patches),
-        sorted(model.object_patches),
-    )
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_leaves_nothing_on_the_model_or_the_guider(fails, steered):
     guider = tiny.cfg_guider(steered.model, POSITIVE, NEGATIVE, 4.0)
-    before, weights = state(steered.model), {k: v.clone() for k, v in steered.model.model.state_dict().items()}
+    before, weights = tiny.state_of(steered.model), {k: v.clone() for k, v in steered.model.model.state_dict().items()}
 
     def stop(i, *_):
         if fails and i == 2:
@@ -120,7 +109,7 @@ def test_a_run_leaves_nothing_on_the_model_or_the_guider(fails, steered):
         assert not fails
     except InterruptProcessingException:
         assert fails
-    assert state(steered.model) == before
+    assert tiny.state_of(steered.model) == before
     assert sorted(guider.original_conds) == ["negative", "positive"]
     assert guider.model_options is steered.model.model_options
     assert all(torch.equal(weights[k], v) for k, v in steered.model.model.state_dict().items())

@@ -210,3 +210,14 @@ def added_term(plain: torch.Tensor, edited: torch.Tensor, sigmas: torch.Tensor) 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     """‖found − expected‖ / ‖expected‖."""
     return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def state_of(model: Any) -> tuple:
+    """What a run could leave behind on a MODEL."""
+    return (
+        {kind: {key: list(found) for key, found in by_key.items()} for kind, by_key in model.wrappers.items()},
+        {kind: {key: list(found) for key, found in by_key.items()} for kind, by_key in model.callbacks.items()},
+        repr(model.model_options),
+        sorted(model.patches),
+        sorted(model.object_patches),
+    )
