@@ -25,6 +25,11 @@ from .sega import edit_term as edit_term
 from .sega import keep_strongest as keep_strongest
 from .sega import needed as needed
 from .sega import noise_difference as noise_difference
+from .sliders import LowRank as LowRank
+from .sliders import concatenate as concatenate
+from .sliders import fuse_middle as fuse_middle
+from .sliders import low_rank_sum as low_rank_sum
 from .windows import Phase as Phase
 from .windows import SigmaWindow as SigmaWindow
 from .windows import Window as Window
+from .windows import edges_crossed as edges_crossed

@@ -25,21 +25,30 @@ from .windows import Phase, SigmaWindow
 
 @dataclass(frozen=True)
 class Concept:
-    """What one edit direction does. scale: s_e with the direction's sign (negative = away from the concept);
-    threshold: λ in [0, 1], the share of positions left alone; window: when it acts.
+    """What one edit direction does. scale: s_e with the direction's sign (negative = away from the concept), one for
+    the whole batch or a tuple with one for each picture; threshold: λ in [0, 1], the share of positions left alone;
+    window: when it acts.
 
     Raises ValueError for a scale that is not finite or a threshold outside [0, 1].
     """
 
-    scale: float
+    scale: float | tuple[float, ...]
     threshold: float
     window: SigmaWindow
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.scale):
-            raise ValueError(f"scale is {self.scale}; it must be a finite number (usually 3 to 10)")
+        for scale in self.scale if isinstance(self.scale, tuple) else (self.scale,):
+            if not math.isfinite(scale):
+                raise ValueError(f"scale is {scale}; it must be a finite number (usually 3 to 10)")
         if not (math.isfinite(self.threshold) and 0.0 <= self.threshold <= 1.0):
             raise ValueError(f"threshold is {self.threshold}; it must be a number from 0 to 1 (the paper: 0.9 to 0.99)")
+
+    def scales(self, batch: int) -> tuple[float, ...]:
+        """The scale of each picture of a batch. Raises ValueError where it is a tuple of another length."""
+        found = self.scale if isinstance(self.scale, tuple) else (self.scale,) * batch
+        if len(found) != batch:
+            raise ValueError(f"scale has {len(found)} numbers for a batch of {batch}; it must be one, or one a picture")
+        return found
 
 
 @dataclass(frozen=True)
@@ -70,15 +79,23 @@ def needed(concepts: Sequence[Concept], sigma: float, momentum: Momentum, last_s
 
     last_sigma: the lowest σ the run evaluates.
     """
-    all_warm = min((c.window.start for c in concepts), default=0.0)
-    reached = all(concept.window.phase(last_sigma) is not Phase.BEFORE for concept in concepts)
-    momentum_counts = momentum.scale > 0 and reached
-    phases = [concept.window.phase(sigma) for concept in concepts]
-    return [
-        i
-        for i, (concept, phase) in enumerate(zip(concepts, phases, strict=True))
-        if phase is Phase.INSIDE or (phase is Phase.BEFORE and momentum_counts and concept.window.end < all_warm)
-    ]
+    batch = next((len(concept.scale) for concept in concepts if isinstance(concept.scale, tuple)), 1)
+    found: set[int] = set()
+    for counting in _counting(concepts, batch):
+        all_warm = min((concepts[i].window.start for i in counting), default=0.0)
+        reached = all(concepts[i].window.phase(last_sigma) is not Phase.BEFORE for i in counting)
+        momentum_counts = momentum.scale > 0 and reached
+        for i in counting:
+            phase, end = concepts[i].window.phase(sigma), concepts[i].window.end
+            if phase is Phase.INSIDE or (phase is Phase.BEFORE and momentum_counts and end < all_warm):
+                found.add(i)
+    return sorted(found)
+
+
+def _counting(concepts: Sequence[Concept], batch: int) -> list[list[int]]:
+    """For each picture of a batch the concepts that count there: those whose scale is not 0."""
+    scales = [concept.scales(batch) for concept in concepts]
+    return [[i for i, row in enumerate(scales) if row[picture] != 0] for picture in range(batch)]
 
 
 def keep_strongest(psi: Tensor, thresholds: Tensor, over: str = "channel", region: Tensor | None = None) -> Tensor:
@@ -118,11 +135,13 @@ def edit_term(
 
     For each concept i with an estimate, ψ_i = Δn_i and (equations 4 to 10, per concept):
         γ_i = s_i · keep(ψ_i) · mask_i + s_m · ν_i        ν_i' = β·ν_i + (1 − β)·γ_i
-    Added are the γ_i of the concepts inside their window; the term s_m·ν_i only once all are warm.
+    Added are the γ_i of the concepts inside their window; the term s_m·ν_i only once all are warm. A concept of scale 0
+    does not count there. With a scale for each picture all of this holds picture by picture.
 
     differences: {concept: Δn [B, C, ...]} for the concepts of `needed`; nu: {concept: ν} committed so far (absent = 0);
     masks: {concept: weights in [0, 1], broadcastable to Δn}: ψ is thresholded where they are > 0, then weighted.
     Returns ({concept: γ to add}, {concept: ν'}). A concept past its end is in neither: its ν is discarded.
+    Raises ValueError for a number of scales that is not the batch's.
 
     Departures from the reference (diffusers' SemanticStableDiffusionPipeline):
     - While only some concepts are warm the reference divides by their number, which makes a jump when the next one
@@ -135,17 +154,17 @@ def edit_term(
         return {}, {}
     psi = torch.stack([differences[i] for i in indices])
     thresholds = torch.tensor([concepts[i].threshold for i in indices], dtype=torch.float64)
-    scales = torch.tensor([concepts[i].scale for i in indices], dtype=psi.dtype).to(psi.device)
+    batch, ones = psi.shape[1], [1] * (psi.ndim - 2)
+    scales = torch.tensor([concepts[i].scales(batch) for i in indices], dtype=psi.dtype).to(psi.device)
     weights = None
     if masks:
         whole = torch.ones((), dtype=psi.dtype, device=psi.device)
         weights = torch.stack([masks.get(i, whole).to(psi).expand(psi.shape[1:]) for i in indices])
     edits = keep_strongest(psi, thresholds, over, None if weights is None else weights > 0)
-    edits = edits * scales.reshape(-1, *[1] * (psi.ndim - 1))
+    edits = edits * scales.reshape(*scales.shape, *ones)
     if weights is not None:
         edits = edits * weights
     inside = [i for i in indices if concepts[i].window.phase(sigma) is Phase.INSIDE]
-    all_warm = all(concept.window.phase(sigma) is not Phase.BEFORE for concept in concepts)
     plain = dict(zip(indices, edits.unbind(), strict=True))
     if momentum.scale == 0:
         return {i: plain[i] for i in inside}, {}
@@ -154,4 +173,7 @@ def edit_term(
         i: momentum.beta * nu[i] + (1 - momentum.beta) * driven[i] if i in nu else (1 - momentum.beta) * driven[i]
         for i in indices
     }
-    return {i: driven[i] if all_warm else plain[i] for i in inside}, following
+    before = {i for i, concept in enumerate(concepts) if concept.window.phase(sigma) is Phase.BEFORE}
+    warm = torch.tensor([before.isdisjoint(counting) for counting in _counting(concepts, batch)])
+    warm = warm.to(psi.device).reshape(-1, *ones)
+    return {i: torch.where(warm, driven[i], plain[i]) for i in inside}, following

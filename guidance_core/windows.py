@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -58,3 +59,15 @@ class SigmaWindow:
         if sigma > self.start * (1 + START_TOLERANCE):
             return Phase.BEFORE
         return Phase.INSIDE if sigma > self.end else Phase.AFTER
+
+
+def edges_crossed(windows: Iterable[SigmaWindow], first: float, last: float) -> set[float]:
+    """The distinct σ at which some window opens or closes between the first and the last evaluation of a run."""
+    edges = set()
+    for window in windows:
+        before, after = window.phase(first), window.phase(last)
+        if before is Phase.BEFORE and after is not Phase.BEFORE:
+            edges.add(window.start)
+        if before is not Phase.AFTER and after is Phase.AFTER:
+            edges.add(window.end)
+    return edges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -11,9 +12,12 @@ from ..guidance_core import Window
 from .host.concepts import ConceptInput, SEGASettings, chain
 from .host.sampling import ksample, picture_size, sampler_names, scheduler_names
 from .host.sega import SEGARun, patch_model
+from .host.sweeps import captions, numbers, repeated
 
 CATEGORY = "semantic steering/SEGA"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
+
+LARGEST_SCALE = 20.0
 
 Concepts = io.Custom("SEGA_CONCEPTS")
 
@@ -25,7 +29,7 @@ def _concept_inputs() -> list:
             tooltip="add: steer towards the concept. remove: steer away from it.",
         ),
         io.Float.Input(
-            "scale", default=5.0, min=-20.0, max=20.0, step=0.1, round=0.01,
+            "scale", default=5.0, min=-LARGEST_SCALE, max=LARGEST_SCALE, step=0.1, round=0.01,
             tooltip="Edit strength s_e. The paper uses 3 to 10. Too low: nothing changes. Too high: burnt colours and "
             "a different person. 0 switches the concept off; below 0 is the opposite direction.",
         ),
@@ -244,4 +248,47 @@ class SEGASampler(io.ComfyNode):
         return io.NodeOutput(latent, runs[0].activity.maps(samples.shape, size))
 
 
-NODES = [SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler]
+class SEGASweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SEGASweep",
+            display_name="SEGA Sweep",
+            category=CATEGORY,
+            description="The same picture at several scales of a concept, as one batch with the same noise. Connect "
+            "concepts and latent to SEGA Guidance and a KSampler, or to SEGA Sampler; Labelled Strip shows the result.",
+            search_aliases=[*ALIASES, "sweep", "x/y plot", "xy plot", "compare", "grid", "strip"],
+            inputs=[
+                Concepts.Input(
+                    "concepts", tooltip="From SEGA Concept. The scale of the last one is swept, the others keep theirs."
+                ),
+                io.Latent.Input(
+                    "latent_image", tooltip="One picture (or video), repeated for each scale; all get the same noise."
+                ),
+                io.String.Input(
+                    "scales", default="-10, -5, 0, 5, 10",
+                    tooltip="A scale for each picture, -20 to 20, with commas between them and decimals with a point. "
+                    "They replace the concept's scale and direction: above 0 is towards the concept, below 0 away from "
+                    "it, whatever its direction was. 0 is the picture without it. The paper uses 3 to 10; too high: "
+                    "burnt colours and a different person. Each one takes the memory of a picture.",
+                ),
+            ],
+            outputs=[
+                Concepts.Output(display_name="concepts", tooltip="The chain, its last concept with these scales."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="latent_image once for each scale; for the sampler's latent_image."
+                ),
+                io.String.Output(display_name="labels", tooltip="A line for each picture; for Labelled Strip."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, concepts, latent_image, scales="-10, -5, 0, 5, 10") -> io.NodeOutput:
+        if not concepts:
+            raise ValueError("concepts is empty: there is no concept to sweep; connect a SEGA Concept")
+        values = numbers(scales, "scales", LARGEST_SCALE)
+        swept = dataclasses.replace(concepts[-1], scale=values)
+        return io.NodeOutput((*concepts[:-1], swept), repeated(latent_image, len(values)), captions(values))
+
+
+NODES = [SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler, SEGASweep]

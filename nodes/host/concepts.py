@@ -23,11 +23,12 @@ RESTRICTIONS = (
 
 @dataclass(frozen=True)
 class ConceptInput:
-    """One concept as its node was filled in. scale is signed (below 0 = away); mask is in picture space."""
+    """One concept as its node was filled in. scale is signed (below 0 = away), one number or, from a sweep, one for
+    each picture of the batch; mask is in picture space."""
 
     name: str
     conditioning: Conditioning
-    scale: float
+    scale: float | tuple[float, ...]
     threshold: float
     window: Window
     mask: Tensor | None = None
@@ -62,6 +63,13 @@ class ConceptInput:
         return float(self.options.get("strength", 1.0)) if len(self.conditioning) == 1 else 1.0
 
     @property
+    def total_scale(self) -> float | tuple[float, ...]:
+        """The scale times that strength."""
+        if isinstance(self.scale, tuple):
+            return tuple(scale * self.strength for scale in self.scale)
+        return self.scale * self.strength
+
+    @property
     def whole_window(self) -> Window:
         """The window, narrowed by the conditioning's own range (ConditioningSetTimestepRange)."""
         start, end = self.options.get("start_percent", 0.0), self.options.get("end_percent", 1.0)
@@ -70,7 +78,17 @@ class ConceptInput:
     @property
     def neutral(self) -> bool:
         """True if the concept can change nothing (its mask is looked at when the latent size is known)."""
-        return self.scale * self.strength == 0 or self.whole_window.empty
+        total = self.total_scale
+        silent = not any(total) if isinstance(total, tuple) else total == 0
+        return silent or self.whole_window.empty
+
+    def check_batch(self, batch: int) -> None:
+        """Refuse a sweep's concept in a run of another batch."""
+        if isinstance(self.scale, tuple) and len(self.scale) != batch:
+            raise ValueError(
+                f"concept {self.name!r} has {len(self.scale)} scales, latent_image is a batch of {batch}: connect the "
+                "latent output of SEGA Sweep to the sampler"
+            )
 
     def for_run(self, model_sampling: Any) -> Concept:
         """The concept in the model's own noise levels."""
@@ -79,7 +97,7 @@ class ConceptInput:
             float(model_sampling.percent_to_sigma(window.start_percent)),
             float(model_sampling.percent_to_sigma(window.end_percent)),
         )
-        return Concept(self.scale * self.strength, self.threshold, sigmas)
+        return Concept(self.total_scale, self.threshold, sigmas)
 
 
 def restrictions_in(options: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
-from . import sega
+from . import sega, sliders
 from .conditioning import check_encoded
 from .levels import input_scale, shares, with_noise
 from .progress import show_text, stop_if_cancelled
@@ -29,7 +29,11 @@ logger = logging.getLogger("semantic_steering")
 VERSION = 1
 METHODS = ("fixed point", "ddim", "random")
 # Patches that act in a part of the run only: an inversion would undo what the later decode does not do.
-WINDOWED = {sega.KEY: "SEGA Guidance"}
+# By key: what it is, and the nodes that make it.
+WINDOWED = {
+    sega.KEY: ("SEGA Guidance", "SEGA Guidance"),
+    sliders.KEY: ("a slider with a window or a sweep", "Slider LoRA Loader or Slider Sweep"),
+}
 
 
 @dataclass(frozen=True)
@@ -190,11 +194,11 @@ def internal(model: Any, samples: Tensor) -> Tensor:
 def check_no_window(model: Any, node: str) -> None:
     """Raises ValueError for a model that is steered in a part of the run only."""
     wrappers = model.wrappers.get(WrappersMP.OUTER_SAMPLE, {})
-    for key, name in WINDOWED.items():
+    for key, (what, nodes) in WINDOWED.items():
         if wrappers.get(key):
             raise ValueError(
-                f"model already carries {name}, which acts in a part of the run: {node} needs the unsteered model. "
-                f"Connect the model from before {name}"
+                f"model already carries {what}, which acts in a part of the run: {node} needs the unsteered model. "
+                f"Connect the model from before {nodes}"
             )
 
 

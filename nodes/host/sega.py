@@ -85,6 +85,8 @@ class SEGARun:
         conditioning.check_latent(guider, latent_shapes, pictures=record or any(entry.limited for entry in inputs))
         shape = torch.Size(latent_shapes[0])
         ratio = guider.model_patcher.get_model_object("latent_format").temporal_downscale_ratio
+        for entry in inputs:
+            entry.check_batch(shape[0])
         masks = [latent_mask(entry, shape, ratio) for entry in inputs]
         # Neutral concepts are dropped, also from the rule that momentum waits for all concepts.
         kept = [

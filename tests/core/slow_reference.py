@@ -13,12 +13,15 @@ import numpy as np
 
 @dataclass
 class SlowConcept:
-    """start and end are noise levels: the concept acts where end < σ ≤ start."""
+    """start and end are noise levels: the concept acts where end < σ ≤ start. scale: one number, or one a picture."""
 
-    scale: float
+    scale: float | tuple[float, ...]
     threshold: float
     start: float = 1e9
     end: float = 0.0
+
+    def scale_of(self, picture: int) -> float:
+        return self.scale[picture] if isinstance(self.scale, tuple) else self.scale
 
     def warm(self, sigma: float) -> bool:
         return sigma <= self.start * (1 + 1e-4)
@@ -65,21 +68,25 @@ def step(
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """One model evaluation: the sum of the terms that are added to the guided estimate, and every concept's next ν.
 
-    A concept that has ended has no ν any more. The momentum is added once every concept has warmed up.
+    A concept that has ended has no ν any more. The momentum is added once every concept has warmed up; in a picture
+    where its scale is 0 a concept is not waited for.
     """
     total = np.zeros(next(iter(differences.values())).shape) if differences else np.zeros(())
     following = {}
-    all_warm = all(concept.warm(sigma) for concept in concepts)
     for i, concept in enumerate(concepts):
         if i not in differences or concept.ended(sigma):
             continue
         mask = (masks or {}).get(i)
-        edit = concept.scale * keep(differences[i], concept.threshold, over, mask)  # equation 4
+        edit = keep(differences[i], concept.threshold, over, mask)
+        for picture in range(len(edit)):
+            edit[picture] = concept.scale_of(picture) * edit[picture]  # equation 4
         if mask is not None:
             edit = edit * mask
         momentum = nu.get(i, np.zeros(edit.shape))
         gamma = edit + momentum_scale * momentum  # equation 7
         following[i] = beta * momentum + (1 - beta) * gamma  # equation 8
         if concept.acts(sigma):  # equations 9 and 10
-            total = total + (gamma if all_warm else edit)
+            for picture in range(len(total)):
+                all_warm = all(other.warm(sigma) for other in concepts if other.scale_of(picture) != 0)
+                total[picture] += gamma[picture] if all_warm else edit[picture]
     return total, following

@@ -71,6 +71,12 @@ def test_the_product_uses_neither_demo_nor_development_code(path):
         assert parts[0] not in ("demo", "tests", "devtools", "benchmarks", "dev"), module
 
 
+@pytest.mark.parametrize("path", files("benchmarks"), ids=name)
+def test_benchmarks_measure_the_product_and_use_neither_demo_nor_tests(path):
+    for module in imports(path):
+        assert module.removeprefix("pack.").split(".")[0] not in ("demo", "tests", "dev"), module
+
+
 @pytest.mark.parametrize("path", [*files("guidance_core"), *files("nodes"), ROOT / "__init__.py"], ids=name)
 def test_inside_the_pack_imports_are_relative(path):
     for module in imports(path):

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guidance_core import Concept, Momentum, SigmaWindow, edit_term, keep_strongest, noise_difference
+from guidance_core import Concept, Momentum, SigmaWindow, edit_term, keep_strongest, needed, noise_difference
 
 ALWAYS = SigmaWindow(1e9, 0.0)
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),
     st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
 )
+SCALES = st.one_of(st.floats(-8, 8), st.tuples(st.sampled_from([0.0, 3.0]), st.floats(-8, 8)))  # one, or one a picture
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 
@@ -30,7 +31,7 @@ def noise(shape, seed: int, dtype=torch.float32) -> torch.Tensor:
     shape=SHAPES,
     dtype=st.sampled_from(list(TOLERANCE)),
     concepts=st.lists(
-        st.tuples(st.floats(-8, 8), st.floats(0, 1), st.sampled_from([4.0, 2.0, 0.5]), st.sampled_from([0.0, 1.0])),
+        st.tuples(SCALES, st.floats(0, 1), st.sampled_from([4.0, 2.0, 0.5]), st.sampled_from([0.0, 1.0])),
         min_size=1,
         max_size=4,
     ),
@@ -41,7 +42,7 @@ def noise(shape, seed: int, dtype=torch.float32) -> torch.Tensor:
     seed=st.integers(0, 2**31),
 )
 def test_one_evaluation_equals_the_slow_reference(shape, dtype, concepts, over, momentum, sigma, masked, seed):
-    entries = [(s, t, max(start, end), end) for s, t, start, end in concepts]
+    entries = [(s[: shape[0]] if isinstance(s, tuple) else s, t, max(start, end), end) for s, t, start, end in concepts]
     fast = [Concept(s, t, SigmaWindow(start, end)) for s, t, start, end in entries]
     reference = [slow.SlowConcept(*entry) for entry in entries]
     evaluated = [i for i, concept in enumerate(reference) if not concept.ended(sigma)]
@@ -178,6 +179,48 @@ def test_a_batch_equals_its_singles_bit_for_bit(over, masked):
             assert torch.equal(after[i][b : b + 1], after_single[i])
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 7, 5), (3, 4, 2, 5, 4)])
+@pytest.mark.parametrize("over", ["channel", "latent"])
+def test_a_batch_with_a_scale_for_each_picture_equals_its_singles_bit_for_bit(over, shape):
+    """Also where the scale is 0: such a concept is not evaluated in its single, and the momentum does not wait for it.
+    Five evaluations, over both concepts' starts and one end."""
+    windows, scales = (SigmaWindow(9.0, 3.0), SigmaWindow(6.0, 0.0)), (-4.0, 0.0, 7.5)
+    levels, momentum = [8.0, 5.0, 4.0, 3.0, 2.0], Momentum(0.6, 0.5)
+
+    def run(pictures, swept, indices):
+        concepts = [Concept(2.0, 0.8, windows[0]), Concept(swept, 0.8, windows[1])]
+        concepts = [concepts[i] for i in indices]
+        nu, terms = {}, []
+        for sigma in levels:
+            seen = {i: noise(shape, int(sigma) + 50 * of)[pictures] for i, of in enumerate(indices)}
+            asked = {i: seen[i] for i in needed(concepts, sigma, momentum, levels[-1])}
+            gamma, nu = edit_term(asked, concepts, sigma, momentum, nu, over)
+            terms.append(sum(gamma.values(), torch.zeros(())))
+        return terms
+
+    whole = run(slice(None), scales, [0, 1])
+    for b, scale in enumerate(scales):
+        single = run(slice(b, b + 1), scale, [0, 1] if scale else [0])
+        for sigma, together, alone in zip(levels, whole, single, strict=True):
+            assert torch.equal(together[b : b + 1], alone.expand(1, *shape[1:])), (scale, sigma)
+    assert all(term.any() for term in whole)
+
+
+def test_where_a_scale_is_0_the_term_and_the_momentum_are_exactly_0():
+    gamma, nu = edit_term(
+        {0: noise((2, 4, 6, 6), 5)}, [Concept((0.0, 3.0), 0.5, ALWAYS)], 1.0, Momentum(0.5), {}
+    )  # fmt: skip
+    assert not gamma[0][0].any() and not nu[0][0].any()
+    assert gamma[0][1].any() and nu[0][1].any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_another_number_of_scales_than_pictures_is_refused(count):
+    concept = Concept((1.0,) * count, 0.5, ALWAYS)
+    with pytest.raises(ValueError, match=f"scale has {count} numbers for a batch of 3"):
+        edit_term({0: noise((3, 4, 6, 6), 5)}, [concept], 1.0, Momentum(), {})
+
+
 def test_a_mask_weights_what_was_kept_and_is_exactly_0_outside():
     difference = noise((1, 4, 8, 8), 7)
     mask = torch.zeros(1, 1, 8, 8)
@@ -216,6 +259,8 @@ def test_a_noise_difference_is_minus_the_difference_of_predictions_over_sigma():
 def test_values_that_are_not_finite_are_refused(value):
     with pytest.raises(ValueError, match="scale"):
         Concept(value, 0.9, ALWAYS)
+    with pytest.raises(ValueError, match=f"scale is {value}; it must be a finite number"):
+        Concept((1.0, value), 0.9, ALWAYS)
     with pytest.raises(ValueError, match="threshold"):
         Concept(5.0, value, ALWAYS)
     with pytest.raises(ValueError, match="momentum_scale"):

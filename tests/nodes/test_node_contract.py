@@ -16,6 +16,8 @@ from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
 from semantic_steering.nodes.host.concepts import ConceptInput
 from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
+from semantic_steering.nodes.sliders import NODES as SliderNodes
+from semantic_steering.nodes.strips import LabelledStrip
 
 CONCEPT = ["direction", "scale", "start_percent", "threshold", "end_percent", "concepts", "mask"]
 SETTINGS = ["momentum_scale", "momentum_beta", "threshold_over", "base"]
@@ -27,17 +29,19 @@ INPUTS = {
         "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",
         *SETTINGS, "concepts",
     ],
+    "SEGASweep": ["concepts", "latent_image", "scales"],
 }  # fmt: skip
 OUTPUTS = {
     "SEGAConcept": ["SEGA_CONCEPTS"],
     "SEGAConceptConditioning": ["SEGA_CONCEPTS"],
     "SEGAGuidance": ["MODEL"],
     "SEGASampler": ["LATENT", "MASK"],
+    "SEGASweep": ["SEGA_CONCEPTS", "LATENT", "STRING"],
 }
 DEFAULTS = {
     "direction": "add", "scale": 5.0, "start_percent": 0.2, "threshold": 0.9, "end_percent": 1.0,
     "momentum_scale": 0.1, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto",
-    "steps": 20, "cfg": 8.0, "denoise": 1.0, "seed": 0,
+    "steps": 20, "cfg": 8.0, "denoise": 1.0, "seed": 0, "scales": "-10, -5, 0, 5, 10",
 }  # fmt: skip
 ADVANCED = {"threshold", "end_percent", *SETTINGS}
 # Every input of the editing nodes: (name, type, default, minimum, maximum); None where a socket has none.
@@ -61,13 +65,31 @@ EDITING = {
         ("inversion", "INVERSION", *SOCKET), ("mask", "MASK", *SOCKET), ("cfg", FLOAT, 7.5, 0.0, 100.0),
     ],
 }  # fmt: skip
+WINDOW = [("start_percent", FLOAT, 0.2, 0.0, 1.0), ("end_percent", FLOAT, 1.0, 0.0, 1.0)]
+SLIDERS = {
+    "LabelledStrip": [("images", "IMAGE", *SOCKET), ("labels", "STRING", "", None, None)],
+    "SliderLoRALoader": [
+        ("model", "MODEL", *SOCKET), ("lora_name", "COMBO", "none", None, None), ("strength", FLOAT, 1.0, -20.0, 20.0),
+        *WINDOW, ("apply_to", "COMBO", "both", None, None), ("clip", "CLIP", *SOCKET),
+        ("slider", "LORA_MODEL", *SOCKET),
+    ],
+    "SliderSweep": [
+        ("model", "MODEL", *SOCKET), ("latent_image", "LATENT", *SOCKET), ("lora_name", "COMBO", "none", None, None),
+        ("strengths", "STRING", "-2, -1, 0, 1, 2", None, None), *WINDOW, ("slider", "LORA_MODEL", *SOCKET),
+    ],
+}  # fmt: skip
+TABLES = EDITING | SLIDERS
 EDITING_OUTPUTS = {
     "DDIMInvert": [("inversion", "INVERSION"), ("noise", "NOISE"), ("sigmas", "SIGMAS"), ("inverted_latent", "LATENT")],
     "DiffEditMask": [("mask", "MASK"), ("heatmap", "MASK")],
     "DiffEditSampler": [("latent", "LATENT")],
+    "LabelledStrip": [("image", "IMAGE")],
+    "SliderLoRALoader": [("model", "MODEL"), ("clip", "CLIP")],
+    "SliderSweep": [("model", "MODEL"), ("latent", "LATENT"), ("labels", "STRING")],
 }
-EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp"}
+EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp", "end_percent", "apply_to"}
 EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
+EDITING_OPTIONAL |= {"LabelledStrip": set(), "SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
 
 
@@ -86,15 +108,15 @@ def test_widgets_keep_their_defaults_and_bounds(name):
             assert entry.default == DEFAULTS[entry.id], entry.id
         if entry.id in ADVANCED:
             assert entry.advanced, entry.id
-        if entry.id in ("concepts", "mask"):
-            assert entry.optional, entry.id
+        if entry.id in ("concepts", "mask"):  # nothing can be swept without a concept
+            assert entry.optional is not (name == "SEGASweep"), entry.id
         if entry.id == "scale":
             assert (entry.min, entry.max) == (-20.0, 20.0)
         if entry.id in ("start_percent", "end_percent", "threshold", "momentum_scale", "denoise"):
             assert (entry.min, entry.max) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("name", EDITING)
+@pytest.mark.parametrize("name", TABLES)
 class TestEditingNodes:
     def test_inputs_keep_their_names_order_types_and_bounds(self, name):
         schema = SCHEMAS[name]
@@ -102,21 +124,21 @@ class TestEditingNodes:
             (entry.id, entry.get_io_type(), *(getattr(entry, key, None) for key in ("default", "min", "max")))
             for entry in schema.inputs
         ]
-        assert found[: len(EDITING[name])] == EDITING[name]
-        assert schema.category == "semantic steering/DiffEdit"
+        assert found[: len(TABLES[name])] == TABLES[name]
+        assert schema.category == f"semantic steering/{'DiffEdit' if name in EDITING else 'sliders'}"
 
     def test_outputs_keep_their_names_order_and_types(self, name):
         found = [(entry.display_name, entry.get_io_type()) for entry in SCHEMAS[name].outputs]
         assert found[: len(EDITING_OUTPUTS[name])] == EDITING_OUTPUTS[name]
 
     def test_advanced_and_optional_inputs(self, name):
-        inputs = SCHEMAS[name].inputs[: len(EDITING[name])]
+        inputs = SCHEMAS[name].inputs[: len(TABLES[name])]
         assert {entry.id for entry in inputs if getattr(entry, "advanced", None)} == EDITING_ADVANCED & {
             entry.id for entry in inputs
         }
         assert {entry.id for entry in inputs if entry.optional} == EDITING_OPTIONAL[name]
         # What is appended later must be optional, or saved graphs break.
-        assert all(entry.optional for entry in SCHEMAS[name].inputs[len(EDITING[name]) :])
+        assert all(entry.optional for entry in SCHEMAS[name].inputs[len(TABLES[name]) :])
 
     def test_a_seed_stays_as_it_is(self, name):
         for entry in SCHEMAS[name].inputs:
@@ -139,18 +161,19 @@ def test_every_input_has_a_tooltip_and_every_node_can_be_searched(name):
     assert all(entry.tooltip for entry in schema.inputs)
     assert all(entry.tooltip for entry in schema.outputs) or name in INPUTS
     assert schema.description
-    assert ("semantic guidance" if name in INPUTS else "DiffEdit") in schema.search_aliases
+    words = {"semantic guidance"} if name in INPUTS else {"DiffEdit"} if name in EDITING else {"strip", "slider"}
+    assert words & set(schema.search_aliases)
 
 
 def test_every_node_has_its_contract_here():
-    assert set(SCHEMAS) == set(INPUTS) | set(EDITING)
+    assert set(SCHEMAS) == set(INPUTS) | set(TABLES)
 
 
-@pytest.mark.parametrize("node", [DDIMInvert, DiffEditMask, DiffEditSampler])
+@pytest.mark.parametrize("node", [DDIMInvert, DiffEditMask, DiffEditSampler, LabelledStrip, *SliderNodes])
 def test_execute_takes_the_schemas_inputs_with_their_defaults(node):
     """Called directly: names, order and defaults of a call are those of the page."""
     parameters = list(inspect.signature(node.execute).parameters.values())
-    rows = EDITING[node.define_schema().node_id]
+    rows = TABLES[node.define_schema().node_id]
     optional = EDITING_OPTIONAL[node.define_schema().node_id]
     assert {entry.name for entry in parameters} == {row[0] for row in rows}
     for entry, (name, _, default, *_) in zip(parameters, sorted(rows, key=lambda row: row[0] in optional), strict=True):

@@ -126,7 +126,7 @@ def unet_cond(seed: int, tokens: int = 4, **options: Any) -> list:
 
 def concept(
     conditioning: list,
-    scale: float = 5.0,
+    scale: float | tuple[float, ...] = 5.0,
     threshold: float = 0.0,
     start: float = 0.0,
     end: float = 1.0,

@@ -58,6 +58,18 @@ def sega_sampler(seed: int = 1, **changes: Any) -> Prompt:
     return prompt
 
 
+def swept(seed: int = 1, scales: str = "-6, 0, 6", labels: str | None = None, **changes: Any) -> Prompt:
+    """One picture at several scales, decoded and side by side. labels: instead of the sweep's own."""
+    prompt = guided(seed, **changes)
+    prompt["sweep"] = node("SEGASweep", concepts=["concept", 0], latent_image=["latent", 0], scales=scales)
+    prompt["guidance"]["inputs"]["concepts"] = ["sweep", 0]
+    prompt["sampler"]["inputs"]["latent_image"] = ["sweep", 1]
+    prompt["pictures"] = node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2])
+    prompt["strip"] = node("LabelledStrip", images=["pictures", 0], labels=["sweep", 2] if labels is None else labels)
+    prompt["show"] = node("SaveImage", images=["strip", 0], filename_prefix="strip")
+    return prompt
+
+
 def latent(server: Server, prompt: Prompt) -> torch.Tensor:
     """Run a prompt; its latent, as saved."""
     (saved,) = server.client.run(prompt)["save"]["latents"]
@@ -149,4 +161,24 @@ def continued(latent_image: str = "latent", **changes: Any) -> Prompt:
         sigmas=["invert", 2], latent_image=[latent_image, 0],
     )  # fmt: skip
     prompt["save"]["inputs"]["samples"] = ["decode", 0]
+    return prompt
+
+
+def slider(seed: int = 1, file: str = "good.safetensors", **changes: Any) -> Prompt:
+    """A stock KSampler behind Slider LoRA Loader."""
+    prompt = plain(seed)
+    settings = {"strength": 1.0, "start_percent": 0.2, "end_percent": 1.0, "apply_to": "both", **changes}
+    prompt["slider"] = node("SliderLoRALoader", model=["checkpoint", 0], lora_name=file, **settings)
+    prompt["sampler"]["inputs"]["model"] = ["slider", 0]
+    return prompt
+
+
+def slider_sweep(seed: int = 1, file: str = "good.safetensors", **changes: Any) -> Prompt:
+    """The same behind Slider Sweep."""
+    prompt = plain(seed)
+    settings = {"strengths": "-1, 0, 1", "start_percent": 0.2, "end_percent": 1.0, **changes}
+    prompt["slider"] = node(
+        "SliderSweep", model=["checkpoint", 0], latent_image=["latent", 0], lora_name=file, **settings
+    )
+    prompt["sampler"]["inputs"] |= {"model": ["slider", 0], "latent_image": ["slider", 1]}
     return prompt

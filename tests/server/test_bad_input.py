@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from graphs import CONCEPT, SETTINGS, assert_refused, assert_still_runs, concept, guided, node, sega_sampler
+from graphs import CONCEPT, SETTINGS, assert_refused, assert_still_runs, concept, guided, node, sega_sampler, swept
+
+from devtools.client import PromptError
 
 pytestmark = pytest.mark.server
 FLOATS = ("scale", "start_percent", "threshold", "end_percent")
@@ -89,6 +91,49 @@ def test_a_dual_model_guider(server):
     assert_refused(server, prompt, "Dual Model CFG Guider")
     prompt["guider"]["inputs"].pop("model_negative")  # an ordinary guider
     server.client.run(prompt)
+    assert_still_runs(server)
+
+
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [
+        ("", ["scales is empty", "write a number"]), (" , ;", ["scales is empty"]),
+        ("1, two, 3", ["scales holds 'two'", "not a number", "commas"]), ("1 nan", ["scales holds nan", "-20 to 20"]),
+        ("inf", ["scales holds inf", "-20 to 20"]), ("0, -20.5", ["scales holds -20.5", "-20 to 20"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_list_of_scales(server, scales, words):
+    assert_refused(server, swept(scales=scales), *words)
+    assert_still_runs(server)
+
+
+def test_a_sweep_of_a_batch(server):
+    prompt = swept()
+    prompt["latent"]["inputs"]["batch_size"] = 2
+    assert_refused(server, prompt, "latent_image is a batch of 2", "Latent From Batch")
+    assert_still_runs(server)
+
+
+def test_a_sweep_of_a_packed_latent(server):
+    prompt = swept()
+    prompt["other"], prompt["pixels"] = prompt["latent"], prompt["latent"]
+    prompt["latent"] = node("LTXVConcatAVLatent", video_latent=["pixels", 0], audio_latent=["other", 0])
+    assert_refused(server, prompt, "latent_image is a packed latent")
+    assert_still_runs(server)
+
+
+def test_a_sweep_whose_latent_is_not_connected_to_the_sampler(server):
+    prompt = swept()
+    prompt["sampler"]["inputs"]["latent_image"] = ["latent", 0]
+    assert_refused(server, prompt, "3 scales", "a batch of 1", "latent output of SEGA Sweep")
+    assert_still_runs(server)
+
+
+@pytest.mark.parametrize("labels", ["", "one\ntwo", "one\ntwo\nthree\nfour"])
+def test_another_number_of_labels_than_pictures(server, labels):
+    with pytest.raises(PromptError) as refusal:
+        server.client.run(swept(labels=labels))
+    assert f"labels has {len(labels.splitlines())} lines, images has 3 pictures" in str(refusal.value)
     assert_still_runs(server)
 
 

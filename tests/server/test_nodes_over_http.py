@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
-from graphs import calls, concept, guided, latent, node, plain, sega_sampler
+from graphs import SETTINGS, calls, concept, guided, latent, node, plain, sega_sampler, swept
+from PIL import Image
 
 from devtools.demo import MASK, WORKFLOWS, fetch, measure, place, with_previews
 from devtools.scenes import SCENES, override
@@ -18,8 +21,8 @@ pytestmark = pytest.mark.server
 def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
     offered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
     assert offered == {
-        "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler",
-        "DDIMInvert", "DiffEditMask", "DiffEditSampler",
+        "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler", "SEGASweep",
+        "DDIMInvert", "DiffEditMask", "DiffEditSampler", "SliderLoRALoader", "SliderSweep", "LabelledStrip",
     }  # fmt: skip
 
 
@@ -97,3 +100,35 @@ def test_concepts_add_no_model_calls(server):
     before = calls(server)
     latent(server, prompt)
     assert calls(server) - before == prompt["sampler"]["inputs"]["steps"]
+
+
+@pytest.mark.parametrize("door", ["guidance", "sampler"])
+def test_a_sweep_is_one_batched_run_of_the_single_pictures(server, door):
+    prompt = swept(seed=6)
+    if door == "sampler":
+        inputs = {**prompt["sampler"]["inputs"], **SETTINGS, "concepts": ["sweep", 0], "model": ["checkpoint", 0]}
+        prompt["sampler"] = node("SEGASampler", **inputs)
+        del prompt["guidance"]
+    before = calls(server)
+    found = latent(server, prompt)
+    assert calls(server) - before == prompt["sampler"]["inputs"]["steps"]
+    singles = [latent(server, guided(seed=6, scale=scale)) for scale in (-6.0, 0.0, 6.0)]
+    for entry, single in zip(found, singles, strict=True):
+        assert (entry - single[0]).norm() < 1e-3 * single.norm()
+        assert all((entry - other[0]).norm() > 0.01 * other.norm() for other in singles if other is not single)
+
+
+def test_a_sweeps_pictures_come_side_by_side(server):
+    prompt = swept(seed=7)
+    prompt["each"] = node("SaveImage", images=["pictures", 0], filename_prefix="each")
+    outputs = server.client.run(prompt)
+    (sheet,), pictures = (
+        [np.asarray(Image.open(BytesIO(server.client.view(found)))) for found in outputs[name]["images"]]
+        for name in ("show", "each")
+    )
+    gap = (sheet.shape[1] - 3 * 64) // 4
+    top = len(sheet) - 64 - gap
+    for i, picture in enumerate(pictures):
+        left = gap + i * (64 + gap)
+        assert np.array_equal(sheet[top : top + 64, left : left + 64], picture)
+        assert sheet[:top, left : left + 64].min() < 100  # its caption

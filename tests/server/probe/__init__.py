@@ -1,6 +1,8 @@
 """A ComfyUI pack for the server tests: counts the model's calls, and makes input that no stock node makes."""
 
 import comfy.model_base
+import comfy.utils
+import folder_paths
 import torch
 from aiohttp import web
 from comfy_api.latest import ComfyExtension, io
@@ -58,9 +60,26 @@ class ProbeLatent(io.ComfyNode):
         return io.NodeOutput({"samples": torch.ones(1, channels, 8, 8)})
 
 
+class ProbeSlider(io.ComfyNode):
+    """A LORA_MODEL, as a training makes it."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeSlider",
+            category="tests",
+            inputs=[io.String.Input("file")],
+            outputs=[io.Custom("LORA_MODEL").Output()],
+        )
+
+    @classmethod
+    def execute(cls, file):
+        return io.NodeOutput(comfy.utils.load_torch_file(folder_paths.get_full_path("loras", file)))
+
+
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ProbeConditioning, ProbeLatent]
+        return [ProbeConditioning, ProbeLatent, ProbeSlider]
 
 
 async def comfy_entrypoint():
