@@ -1,4 +1,4 @@
-"""One door for developers: `python dev.py demo | serve | test | env | train-demo | eval` (`--help` tells more).
+"""One door for developers: `python dev.py demo | serve | test | env | train-demo | eval | bench`; see `--help`.
 
 Runs under any Python 3.10-3.13 with the standard library alone; builds what it needs in the user's cache folder.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import NAMES  # noqa: E402
 from devtools.environment import Environment, SetupError, environment, say  # noqa: E402
 
 
@@ -52,11 +53,16 @@ def main() -> int:
     env = commands.add_parser("env", help="where everything is")
     env.add_argument("--json", action="store_true")
     train = commands.add_parser("train-demo", help="train the demo domain; stops and resumes at any moment")
-    train.add_argument("--part", choices=("vae", "model", "judge"), help="only this part [all, in this order]")
+    parts = ("vae", "model", "judge", "sliders")
+    train.add_argument("--part", choices=parts, help="only this part [all, in this order]")
     evaluate = commands.add_parser("eval", help="the figures of docs/evaluation.md")
     evaluate.add_argument("--json", metavar="FILE", help="also write them to a file")
     evaluate.add_argument("--out", metavar="DIR", help="folder for the curves")
     evaluate.add_argument("--quick", action="store_true", help="a fraction of the samples, to see that it runs")
+    bench = commands.add_parser("bench", help="the figures of docs/performance.md")
+    bench.add_argument("name", nargs="?", choices=NAMES, help="only this benchmark [all]")
+    bench.add_argument("--json", metavar="FILE", help="also write them to a file")
+    bench.add_argument("--quick", action="store_true", help="a tiny model once, to see that it runs")
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -78,6 +84,10 @@ def main() -> int:
         files = [(name, value) for name, value in (("--json", options.json), ("--out", options.out)) if value]
         arguments = [part for name, value in files for part in (name, str(Path(value).resolve()))]
         return run_inside(found, "-m", "devtools.evaluate", *arguments, *(["--quick"] if options.quick else []))
+    if options.command == "bench":
+        arguments = ["--name", options.name] if options.name else []
+        arguments += ["--json", str(Path(options.json).resolve())] if options.json else []
+        return run_inside(found, "-m", "benchmarks", *arguments, *(["--quick"] if options.quick else []))
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))

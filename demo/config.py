@@ -72,12 +72,30 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Sliders:
+    """Low-rank directions on the finished checkpoint, one an attribute."""
+
+    names: tuple[str, ...] = ("smile", "gray_hair", "glasses", "makeup")
+    rank: int = 4
+    guidance: float = 1.25  # how many times the prompts' difference a strength of 1 adds
+    strongest: float = 2.0  # trained on all strengths up to this, in both directions
+    portraits: int = 768
+    steps: int = 250
+    batch: int = 12
+    learning_rate: float = 2e-3
+    warm_up: int = 20
+    empty_captions: float = 0.3  # the slider also acts on the unconditional branch
+    seed: int = 5
+
+
+@dataclass(frozen=True)
 class Config:
     renders: Renders = field(default_factory=Renders)
     vae: VAE = field(default_factory=VAE)
     text: Text = field(default_factory=Text)
     model: Model = field(default_factory=Model)
     judge: Judge = field(default_factory=Judge)
+    sliders: Sliders = field(default_factory=Sliders)
 
 
 CONFIG = Config()

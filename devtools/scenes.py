@@ -17,6 +17,9 @@ from .workflows import SEEDS
 SIZE = 128
 MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it
 BRUSH = 9  # pixels: the width of the brush that paints a region by hand, so to say; odd
+# What stands for the published sliders that the files name: the demo's own, named by what they change.
+SLIDERS = {"smiling.pt": "smile", "age.pt": "gray_hair", "eyesize.pt": "glasses", "professional.pt": "makeup"}
+SLIDER_NODES = ("SliderLoRALoader", "SliderSweep")
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Scene:
     """What the demo puts into a workflow's group, and the seeds it is run with.
 
     prompts: texts by the titles of the prompt nodes; those not named keep the file's. portrait: the pictures of a
-    workflow that loads one. asked: {attribute: present} that the prompts want, beside what SEGA Concepts in the file
-    say. words: what the edit is called in the overview, for a workflow without concepts.
+    workflow that loads one. asked: {attribute: present} that the prompts want, beside what SEGA Concepts and sliders in
+    the file say. words: what the edit is called in the overview, for a workflow without those.
     """
 
     prompts: dict[str, str]
@@ -96,8 +99,8 @@ class Scene:
         return self.prompts.get("Target prompt", self.prompts.get("Positive prompt", ""))
 
 
-def _generated(text: str) -> Scene:
-    return Scene({"Positive prompt": text, "Negative prompt": ""})
+def _generated(text: str, *seeds: int) -> Scene:
+    return Scene({"Positive prompt": text, "Negative prompt": ""}, seeds or Scene.seeds)
 
 
 SCENES = {
@@ -130,6 +133,9 @@ SCENES = {
         Portrait({"male": False, "beard": False, "hat": False, "bald": False}, strokes=True), {"hat": True},
         'SDEdit: strokes and "a hat"',
     ),
+    "slider_basic": _generated("a portrait of a person with no hat"),
+    "slider_compose_four": _generated("a portrait of a woman with makeup and no hat"),
+    "slider_sweep_strip": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
 }  # fmt: skip
 
 
@@ -148,7 +154,8 @@ def override(
     workflow: dict[str, Any], prompt: Prompt, checkpoint: str, size: int, scene: Scene, seed: int,
     picture: str | None = None,
 ) -> Prompt:  # fmt: skip
-    """The prompt with another checkpoint, size, prompts, picture and seed; everything else stays as the file has it.
+    """The prompt with another checkpoint, size, prompts, picture, seed and slider files; everything else stays as the
+    file has it.
 
     picture: a file in ComfyUI's input folder, for a workflow that loads one.
     """
@@ -170,6 +177,8 @@ def override(
     if texts:
         raise ValueError(f"no prompt of this title in the workflow's group: {', '.join(texts)}")
     for node in changed.values():
+        if node["class_type"] in SLIDER_NODES:
+            node["inputs"]["lora_name"] = f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
         for name in SEEDS:
             if isinstance(node["inputs"].get(name), int):
                 node["inputs"][name] = seed
@@ -179,3 +188,33 @@ def override(
 def concepts(prompt: Prompt) -> list[dict[str, Any]]:
     """The inputs of the SEGA Concept nodes, in the file's order."""
     return [node["inputs"] for node in prompt.values() if node["class_type"] == "SEGAConcept"]
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A slider node of a workflow: what its slider changes in the demo, and its strength, or the sweep's."""
+
+    attribute: str
+    strengths: tuple[float, ...]
+
+    @property
+    def adds(self) -> bool:
+        """Whether the attribute is to be there, in a sweep's last picture."""
+        return self.strengths[-1] > 0
+
+    @property
+    def words(self) -> str:
+        first, last = self.strengths[0], self.strengths[-1]
+        strength = f"{first:+g}" if len(self.strengths) == 1 else f"{first:+g} to {last:+g}"
+        return f"{self.attribute.replace('_', ' ')} {strength}"
+
+
+def dials(prompt: Prompt) -> list[Dial]:
+    """The slider nodes with the published files, in the file's order."""
+    found = []
+    for node in prompt.values():
+        if node["class_type"] in SLIDER_NODES:
+            inputs = node["inputs"]
+            strengths = str(inputs["strengths"] if "strengths" in inputs else inputs["strength"])
+            found.append(Dial(SLIDERS[inputs["lora_name"]], tuple(map(float, strengths.split(",")))))
+    return found

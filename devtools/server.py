@@ -18,7 +18,7 @@ from .host import ROOT, comfyui_path, has_accelerator
 
 PACK, DEMO_PACK = "semantic-steering", "semantic-steering-demo"
 CHECKPOINT = "portraits.safetensors"
-FOLDERS = ("custom_nodes", "models/checkpoints", "input", "output", "temp", "user")
+FOLDERS = ("custom_nodes", "models/checkpoints", "models/loras", "input", "output", "temp", "user")
 
 
 class ServerError(Exception):
@@ -31,7 +31,8 @@ def base_directory() -> Path:
 
 
 def lay_out(base: Path) -> Path:
-    """Make ComfyUI's folders in a base directory and link the pack, the demo's pack and its checkpoint into them."""
+    """Make ComfyUI's folders in a base directory and link into them the pack, and the demo's pack, checkpoint and
+    sliders."""
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
     link(base / "custom_nodes" / PACK, ROOT)
@@ -39,6 +40,8 @@ def lay_out(base: Path) -> Path:
     checkpoint = ROOT / "demo" / "models" / CHECKPOINT
     if checkpoint.exists():
         link(base / "models" / "checkpoints" / CHECKPOINT, checkpoint)
+    for slider in (ROOT / "demo" / "models" / "sliders").glob("*.safetensors"):
+        link(base / "models" / "loras" / slider.name, slider)
     return base
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE, MARGIN, LINE = 384, 12, 22
@@ -50,11 +52,14 @@ def tinted(picture: Image.Image, mask: Image.Image) -> Image.Image:
     return Image.composite(Image.new("RGB", picture.size, TINT), picture, weight)
 
 
-def thumbnail(before: Image.Image, after: Image.Image, side: int = 256) -> Image.Image:
-    """Before and after side by side, for a workflow's tile."""
+def thumbnail(pictures: Sequence[Image.Image], side: int = 256) -> Image.Image:
+    """Before and after side by side, or a sweep's pictures without their sides, for a workflow's tile."""
     sheet = Image.new("RGB", (2 * side, side), PAPER)
-    for i, picture in enumerate((before, after)):
-        sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (i * side, 0))
+    edges = [2 * side * i // len(pictures) for i in range(len(pictures) + 1)]
+    for picture, left, right in zip(pictures, edges, edges[1:], strict=False):
+        square = picture.resize((side, side), Image.Resampling.LANCZOS)
+        margin = (side - (right - left)) // 2
+        sheet.paste(square.crop((margin, 0, margin + right - left, side)), (left, 0))
     return sheet
 
 

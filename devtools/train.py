@@ -12,7 +12,9 @@ from .host import prepare_comfyui
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py train-demo")
-    parser.add_argument("--part", choices=("vae", "model", "judge"), help="only this part [all, in this order]")
+    parser.add_argument(
+        "--part", choices=("vae", "model", "judge", "sliders"), help="only this part [all, in this order]"
+    )
     part = parser.parse_args().part
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("semantic_steering").setLevel(logging.INFO)
@@ -21,7 +23,7 @@ def main() -> int:
 
     args.use_pytorch_cross_attention = True  # the default on a CPU is slower to differentiate
     # ComfyUI must be set up before the demo's modules import it.
-    from demo.training import judge, model, vae
+    from demo.training import judge, model, sliders, vae
     from demo.training.export import CHECKPOINT, export
 
     folder = cache_folder() / "training"
@@ -35,6 +37,8 @@ def main() -> int:
             sys.stdout.write(f"{CHECKPOINT}\n")
         if part in (None, "judge"):
             judge.train(folder)
+        if part in (None, "sliders"):
+            sliders.train(folder)
     except KeyboardInterrupt:
         say("interrupted; run the command again to go on from the last saved state")
         return 130

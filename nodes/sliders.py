@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import comfy.sd
-import folder_paths
 from comfy_api.latest import io
 
 from ..guidance_core import Window
@@ -24,24 +22,9 @@ NO_FILE = "none"
 LoraModel = io.Custom("LORA_MODEL")
 
 
-class MissingClip:
-    """Stands for a text encoder that nobody connected, and says so to whoever uses it.
-
-    Not to the host's cache, which asks every output for its `patcher`.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name in vars(comfy.sd.CLIP) or name in ("cond_stage_model", "tokenizer"):
-            raise ValueError(
-                "this clip comes from a Slider LoRA Loader whose clip input is not connected. Connect the checkpoint's "
-                "CLIP to that input, or take clip from the checkpoint loader"
-            )
-        raise AttributeError(name)
-
-
 def _file_input() -> Any:
     return io.Combo.Input(
-        "lora_name", options=[NO_FILE, *folder_paths.get_filename_list(lora_files.FOLDER)], default=NO_FILE,
+        "lora_name", options=[NO_FILE, *lora_files.names()], default=NO_FILE,
         tooltip="A slider or any other LoRA from the loras folder, made for this checkpoint's family.",
     )  # fmt: skip
 
@@ -140,12 +123,8 @@ class SliderLoRALoader(io.ComfyNode):
         window = Window(start_percent, end_percent)
         layers = _layers(model, clip, lora_name, slider)
         patched = with_slider(model, Slider(layers, (strength,), window, apply_to))
-        if clip is not None:
-            clip = clip.clone()
-            if strength != 0:
-                clip.add_patches(layers.clip, strength)
         _say(layers, window, lora_name, slider)
-        return io.NodeOutput(patched, MissingClip() if clip is None else clip)
+        return io.NodeOutput(patched, lora_files.patched_clip(clip, layers, strength))
 
 
 class SliderSweep(io.ComfyNode):

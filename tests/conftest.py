@@ -15,6 +15,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 sys.path.insert(0, str(ROOT))
+import benchmarks  # noqa: E402, F401
 import demo  # noqa: E402, F401
 import devtools  # noqa: E402, F401
 import guidance_core  # noqa: E402, F401

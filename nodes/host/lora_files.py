@@ -12,6 +12,7 @@ from typing import Any
 
 import comfy.lora
 import comfy.lora_convert
+import comfy.sd
 import comfy.utils
 import folder_paths
 import safetensors
@@ -55,6 +56,36 @@ class Layers:
         if self.text_total:
             return f"{text}, its text-encoder half ({self.text_total} layers) is not used: connect clip"
         return text
+
+
+class MissingClip:
+    """Stands for a text encoder that nobody connected, and says so to whoever uses it.
+
+    Not to the host's cache, which asks every output for its `patcher`.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in vars(comfy.sd.CLIP) or name in ("cond_stage_model", "tokenizer"):
+            raise ValueError(
+                "this clip comes from a Slider LoRA Loader whose clip input is not connected. Connect the checkpoint's "
+                "CLIP to that input, or take clip from the checkpoint loader"
+            )
+        raise AttributeError(name)
+
+
+def patched_clip(clip: Any, layers: Layers, strength: float) -> Any:
+    """A clone of a CLIP with the slider's text-encoder half, or what stands for a missing one."""
+    if clip is None:
+        return MissingClip()
+    clone = clip.clone()
+    if strength != 0:
+        clone.add_patches(layers.clip, strength)
+    return clone
+
+
+def names() -> list[str]:
+    """The files in ComfyUI's loras folders."""
+    return folder_paths.get_filename_list(FOLDER)
 
 
 def read(name: str) -> dict[str, Tensor]:
@@ -114,36 +145,36 @@ def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
     """
     check_tensors(state, label)
     state = comfy.lora_convert.convert_lora(dict(state))
-    names = list(dict.fromkeys(SUFFIX.sub("", key) for key in state if SUFFIX.search(key)))
-    text_names = [name for name in names if TEXT_ENCODER.match(name)]
-    names = [name for name in names if name not in set(text_names)]
-    if not names and not text_names:
+    found = list(dict.fromkeys(SUFFIX.sub("", key) for key in state if SUFFIX.search(key)))
+    text_names = [name for name in found if TEXT_ENCODER.match(name)]
+    layer_names = [name for name in found if not TEXT_ENCODER.match(name)]
+    if not found:
         raise ValueError(
             f"{label} is no LoRA: none of its {len(state)} keys, such as {next(iter(state))!r}, is a layer's"
         )
     keys = _layer_names(model)
-    patches, problems = _fitting(model.model, state, keys, names)
-    unfit = [name for name in names if not _used(name, keys, patches)]
+    patches, problems = _fitting(model.model, state, keys, layer_names)
+    unfit = [name for name in layer_names if not _used(name, keys, patches)]
     clip_patches, text_matched = {}, 0
     if clip is not None:
         clip_keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
         clip_patches, _ = _fitting(clip.cond_stage_model, state, clip_keys, text_names)
         text_matched = sum(_used(name, clip_keys, clip_patches) for name in text_names)
-    matched = len(names) - len(unfit)
+    matched = len(layer_names) - len(unfit)
     if unfit:
         example = f"{unfit[0]!r} {problems.get(unfit[0], 'is not the name of a layer of this model')}"
         if not matched:
             raise ValueError(
-                f"{label} fits no layer of this model (0 of {len(names)}): {example}. It was made for another model "
-                "family; choose a slider for this checkpoint"
+                f"{label} fits no layer of this model (0 of {len(layer_names)}): {example}. It was made for another "
+                "model family; choose a slider for this checkpoint"
             )
-        logger.warning("%s: only %d of %d layers fit this model: %s", label, matched, len(names), example)
-    elif not names and not text_matched:
+        logger.warning("%s: only %d of %d layers fit this model: %s", label, matched, len(layer_names), example)
+    elif not layer_names and not text_matched:
         raise ValueError(
             f"{label} changes only text encoders ({len(text_names)} layers), of which none is connected that fits; "
             "connect clip, or choose another slider"
         )
-    return Layers(label, patches, clip_patches, matched, len(names), text_matched, len(text_names))
+    return Layers(label, patches, clip_patches, matched, len(layer_names), text_matched, len(text_names))
 
 
 def _layer_names(model: Any) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class SwitchedWeights:
     def __init__(self, guider: Any, sliders: Sequence[ActingSlider], levels: list[float], batch: int):
         self.guider, self.sliders, self.batch = guider, sliders, batch
         self.hooked = HookedSliders(guider, sliders, at_once=False)
+        self.levels = levels
         self.loaded = acting_at(sliders, levels[0])
         self.falls = levels[0] >= levels[-1]
         self.farthest = levels[0]  # the σ that the run has come to
@@ -93,6 +94,8 @@ class SwitchedWeights:
         self, executor: Any, model: Any, noise_shape: Any, conds: dict, *args: Any, **kwargs: Any
     ) -> Any:
         """Loads what the run begins with, and keeps the figures that the host loads a model with."""
+        for level in self.levels:
+            self._variant(acting_at(self.sliders, level))  # here, so that no step has to wait for it
         result = executor(self._variant(self.loaded), noise_shape, conds, *args, **kwargs)
         self.beside = list(result[2])
         # SEGA's own wrapper may come after this one: its concepts are counted here as it counts them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 
@@ -12,15 +13,16 @@ from PIL import Image
 
 from demo.portraits.attributes import ATTRIBUTES, INDEX
 from demo.portraits.renderer import region
-from devtools.demo import as_asked, asks, background_exact, fetch, judged, meaning, psnr, summary
-from devtools.scenes import SCENES
+from devtools.demo import SWEPT, fetch, own_preview, with_previews
+from devtools.report import as_asked, asks, background_exact, changes, judged, judged_sweep, meaning, psnr, summary
+from devtools.scenes import SCENES, SLIDERS, Dial, dials, override
 from devtools.serve import EXAMPLE, place_example
 from devtools.server import lay_out
-from devtools.strips import strip, tinted
+from devtools.strips import strip, thumbnail, tinted
 
 
 class FixedJudge:
-    """Sees these attributes in every picture."""
+    """Sees these attributes in every picture. Its logits are the pictures' brightness."""
 
     def __init__(self, *present: str):
         self.answer = torch.full((1, len(ATTRIBUTES)), 0.1)
@@ -31,6 +33,9 @@ class FixedJudge:
         assert pictures.shape == (1, 3, 128, 128)
         assert 0 <= pictures.min() <= pictures.max() <= 1
         return self.answer
+
+    def logits(self, pictures):
+        return pictures.mean(dim=(1, 2, 3))[:, None].expand(-1, len(ATTRIBUTES))
 
 
 PICTURE = Image.new("RGB", (128, 128), (250, 100, 0))
@@ -111,6 +116,83 @@ def test_the_pictures_of_every_comparison_come_in_the_order_of_the_nodes():
     outputs = {"12": compared("blue"), "9": compared("green"), "3": {"images": [{"filename": "white"}]}}
     colours = [picture.getpixel((0, 0)) for picture in fetch(Pictures(), outputs)]
     assert colours == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+
+
+def test_all_pictures_of_a_sweep_are_judged_and_its_strip_is_the_workflows_own():
+    swept = {"images": [{"filename": name} for name in ("red", "green", "blue")]}
+    outputs = {SWEPT: swept, "10": {"images": [{"filename": "white"}]}}
+    colours = [picture.getpixel((0, 0)) for picture in fetch(Pictures(), outputs)]
+    assert colours == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+    shown = own_preview(Pictures(), outputs)
+    assert shown is not None and shown.getpixel((0, 0)) == (255, 255, 255)
+    assert own_preview(Pictures(), {SWEPT: swept}) is None
+
+
+def test_a_sweep_is_judged_by_the_order_of_its_pictures():
+    pictures = [Image.new("RGB", (128, 128), (value,) * 3) for value in (10, 30, 20, 200, 250)]
+    found = judged_sweep(FixedJudge(), Dial("smile", (-2, -1, 0, 1, 2)), pictures)
+    assert found["strengths"] == (-2, -1, 0, 1, 2)
+    assert found["logits"] == pytest.approx([0.039, 0.118, 0.078, 0.784, 0.98])
+    assert found["spearman"] == 0.9
+    rising = [found, {**found, "spearman": 1.0}]
+    rows = [{"asked": [], "seconds": 1, "before": {}, "after": {}, "neutral": [], "sweep": sweep} for sweep in rising]
+    assert summary("a", rows) == "a: 2 pictures, 1.0 s each; Spearman 0.95, lowest 0.90"
+
+
+def slider(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs, "_meta": {"title": kind}}
+
+
+LOADERS = {
+    "1": slider("SliderLoRALoader", lora_name="smiling.pt", strength=1.5),
+    "2": slider("SliderLoRALoader", lora_name="professional.pt", strength=-1.0, model=["1", 0]),
+}
+SWEEP = {"1": slider("SliderSweep", lora_name="age.pt", strengths="-2, 0, 2")}
+
+
+def test_sliders_say_what_is_asked():
+    assert dials(LOADERS) == [Dial("smile", (1.5,)), Dial("makeup", (-1.0,))]
+    assert asks(SCENES["slider_compose_four"], LOADERS) == (
+        [{"attribute": "smile", "direction": "add"}, {"attribute": "makeup", "direction": "remove"}], "photo",
+        "slider: smile +1.5, makeup -1",
+    )  # fmt: skip
+    assert asks(SCENES["slider_sweep_strip"], SWEEP) == (
+        [{"attribute": "gray_hair", "direction": "add"}], "photo", "slider: gray hair -2 to +2",
+    )  # fmt: skip
+
+
+def test_the_demos_sliders_stand_for_the_published_ones_wherever_they_are():
+    workflow = {
+        "groups": [{"bounding": [0, 0, 10, 10]}],
+        "nodes": [{"id": 1, "pos": [5, 5]}, {"id": 2, "pos": [50, 5]}],
+    }
+    scene = SCENES["slider_basic"]
+    changed = override(workflow, LOADERS, "", 128, dataclasses.replace(scene, prompts={}), 1)
+    assert [node["inputs"]["lora_name"] for node in changed.values()] == ["smile.safetensors", "makeup.safetensors"]
+    assert set(SLIDERS.values()) <= set(ATTRIBUTES)
+
+
+def test_a_strips_pictures_are_previewed():
+    prompt = {"7": slider("LabelledStrip", images=["6", 0], labels=["5", 2])}
+    added = {name: node for name, node in with_previews(prompt).items() if name not in prompt}
+    assert {name: (node["class_type"], node["inputs"]) for name, node in added.items()} == {
+        SWEPT: ("PreviewImage", {"images": ["6", 0]})
+    }
+
+
+def test_changes_name_every_asked_attribute():
+    asked = [{"attribute": "smile", "direction": "add"}, {"attribute": "bangs", "direction": "remove"}]
+    assert changes({"asked": asked, "before": {"smile": 0.1, "bangs": 1.0}, "after": {"smile": 0.9}}) == (
+        "smile 0.10 > 0.90, bangs 1.00 > hidden"
+    )
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_thumbnail_shows_the_middle_of_every_picture(number):
+    colours = [(50 * i, 0, 0) for i in range(number)]
+    sheet = thumbnail([Image.new("RGB", (128, 128), colour) for colour in colours])
+    assert sheet.size == (512, 256)
+    assert [sheet.getpixel((int((i + 0.5) * 512 / number), 128)) for i in range(number)] == colours
 
 
 def test_the_background_is_exact_or_not():

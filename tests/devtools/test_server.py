@@ -20,6 +20,7 @@ def test_the_base_directory_is_laid_out_again_and_again(tmp_path):
     assert all((tmp_path / folder).is_dir() for folder in FOLDERS)
     assert (tmp_path / "custom_nodes" / "semantic-steering" / "nodes" / "sega.py").exists()
     assert (tmp_path / "custom_nodes" / "semantic-steering-demo" / "portraits_model.py").exists()
+    assert (tmp_path / "models" / "loras" / "smile.safetensors").exists()
 
 
 def test_a_link_follows_its_target(tmp_path):

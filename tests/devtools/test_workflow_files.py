@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from devtools.demo import meaning, with_previews
-from devtools.scenes import SCENES, concepts, group_nodes, override
+from devtools.demo import with_previews
+from devtools.report import meaning
+from devtools.scenes import SCENES, SLIDER_NODES, SLIDERS, concepts, dials, group_nodes, override
 from devtools.serve import EXAMPLE
 from devtools.workflows import load, to_prompt
 
@@ -21,7 +22,9 @@ SEGA = {"sega_one_concept", "sega_four_concepts", "sega_style"}
 PICTURE = {
     "ddim_invert_reconstruct", "diffedit_replace", "diffedit_manual_mask", "sega_on_a_photo", "sdedit_strokes",
 }  # fmt: skip
-TO_CHANGE = {"SEGAConcept", "DDIMInvert", "DiffEditMask", "DiffEditSampler"}
+SLIDER = {"slider_basic", "slider_compose_four"}
+SWEEP = {"slider_sweep_strip"}
+TO_CHANGE = {"SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler"}
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -34,8 +37,14 @@ def workflow(file):
     return load(file)
 
 
-@pytest.fixture(params=sorted(SEGA))
-def sega_workflow(request):
+@pytest.fixture(params=sorted(SEGA | SLIDER))
+def twice_sampled(request):
+    """A workflow that samples without and with the edit."""
+    return load(ROOT / "workflows" / f"{request.param}.json")
+
+
+@pytest.fixture(params=sorted(SLIDER | SWEEP))
+def slider_workflow(request):
     return load(ROOT / "workflows" / f"{request.param}.json")
 
 
@@ -50,7 +59,7 @@ def of_type(workflow, kind):
 
 
 def test_the_files_are_there():
-    assert {file.stem for file in FILES} == SEGA | PICTURE == set(SCENES)
+    assert {file.stem for file in FILES} == SEGA | PICTURE | SLIDER | SWEEP == set(SCENES)
 
 
 def test_names_suit_the_templates_page(file):
@@ -64,8 +73,8 @@ def test_it_has_a_thumbnail(file):
 
 
 def test_it_is_small(file, workflow):
-    """8 to 12 nodes, 14 with a picture to load; further links of a chain of concepts are not counted."""
-    repeated = max(0, len(of_type(workflow, "SEGAConcept")) - 1)
+    """8 to 12 nodes, 14 with a picture to load; further links of a chain are not counted."""
+    repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in ("SEGAConcept", "SliderLoRALoader"))
     assert 8 <= len(workflow["nodes"]) - repeated <= (14 if file.stem in PICTURE else 12)
 
 
@@ -78,8 +87,20 @@ def test_it_names_a_public_checkpoint(workflow):
     assert model["directory"] == "checkpoints"
 
 
+def test_sliders_name_the_authors_files(slider_workflow):
+    """The page says what is missing and where it is; the note says it too."""
+    (note,) = of_type(slider_workflow, "Note")
+    for node in slider_workflow["nodes"]:
+        if node["type"] in SLIDER_NODES:
+            (model,) = node["properties"]["models"]
+            assert model["name"] == node["widgets_values"][0]
+            assert model["name"] in note["widgets_values"][0]
+            assert model["url"] == f"https://sliders.baulab.info/weights/xl_sliders/{model['name']}"
+            assert model["directory"] == "loras"
+
+
 def test_its_size_is_the_checkpoints(file, workflow):
-    if file.stem in SEGA:
+    if file.stem not in PICTURE:
         (latent,) = of_type(workflow, "EmptyLatentImage")
         assert latent["widgets_values"] == [1024, 1024, 1]
     else:
@@ -93,8 +114,8 @@ def test_seeds_are_fixed(workflow):
             assert control not in (node.get("widgets_values") or []), node["type"]
 
 
-def test_the_same_sampler_runs_twice_from_one_fixed_seed(sega_workflow):
-    workflow = sega_workflow
+def test_the_same_sampler_runs_twice_from_one_fixed_seed(twice_sampled):
+    workflow = twice_sampled
     before, after = of_type(workflow, "KSampler")
     assert before["widgets_values"] == after["widgets_values"]
     assert before["widgets_values"][1] == "fixed"
@@ -102,7 +123,35 @@ def test_the_same_sampler_runs_twice_from_one_fixed_seed(sega_workflow):
     first, second = (prompt[str(node["id"])]["inputs"] for node in (before, after))
     assert {name for name in first if first[name] != second[name]} == {"model"}
     assert prompt[first["model"][0]]["class_type"] == "CheckpointLoaderSimple"
-    assert prompt[second["model"][0]]["class_type"] == "SEGAGuidance"
+    assert prompt[second["model"][0]]["class_type"] in {"SEGAGuidance", "SliderLoRALoader"}
+
+
+def test_sliders_are_chained():
+    prompt = to_prompt(load(ROOT / "workflows" / "slider_compose_four.json"), INFO)
+    model = next(node["inputs"]["model"] for node in prompt.values() if node["_meta"]["title"] == "KSampler: after")
+    chain = []
+    while prompt[model[0]]["class_type"] == "SliderLoRALoader":
+        chain.append(prompt[model[0]]["inputs"])
+        model = chain[-1]["model"]
+    assert prompt[model[0]]["class_type"] == "CheckpointLoaderSimple"
+    assert len({inputs["lora_name"] for inputs in chain}) == 4
+    assert any(inputs["strength"] < 0 for inputs in chain)
+    assert {(inputs["start_percent"], inputs["end_percent"], inputs["apply_to"]) for inputs in chain} == {
+        (0.2, 1.0, "both")
+    }
+
+
+def test_a_sweep_is_one_run_whose_strip_is_shown():
+    prompt = to_prompt(load(ROOT / "workflows" / "slider_sweep_strip.json"), INFO)
+    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    assert len(by_kind) == len(prompt) - 1  # nothing but the two prompts is there twice
+    sweep, sampler = by_kind["SliderSweep"], by_kind["KSampler"][1]
+    assert sampler["model"] == [sweep[0], 0]
+    assert sampler["latent_image"] == [sweep[0], 1]
+    assert by_kind["LabelledStrip"][1] == {"images": [by_kind["VAEDecode"][0], 0], "labels": [sweep[0], 2]}
+    assert by_kind["PreviewImage"][1]["images"] == [by_kind["LabelledStrip"][0], 0]
+    (dial,) = dials(prompt)
+    assert dial.strengths == (-2, -1, 0, 1, 2)
 
 
 def test_the_inversion_and_its_decode_belong_together(picture_workflow):
@@ -153,16 +202,16 @@ def test_strokes_are_not_inverted():
     assert 0.3 <= node["widgets_values"][2] <= 0.6
 
 
-def test_it_ends_in_a_comparison(file, workflow):
-    compares = of_type(workflow, "ImageCompare")
-    assert len(compares) == (2 if file.stem == "ddim_invert_reconstruct" else 1)
+def test_it_ends_in_a_comparison_or_a_strip(file, workflow):
+    ends = of_type(workflow, "PreviewImage" if file.stem in SWEEP else "ImageCompare")
+    assert len(ends) == (2 if file.stem == "ddim_invert_reconstruct" else 1)
     (scale,) = of_type(workflow, "ImageScaleToTotalPixels") or [None]
     links = {link[0]: link for link in workflow["links"]}
-    for compare in compares:
-        assert all(slot["link"] is not None for slot in compare["inputs"])
-        assert compare["pos"][0] == max(node["pos"][0] for node in workflow["nodes"])
+    for end in ends:
+        assert all(slot["link"] is not None for slot in end["inputs"])
+        assert end["pos"][0] == max(node["pos"][0] for node in workflow["nodes"])
         if scale is not None:  # the left picture is the loaded one, as it was scaled
-            assert links[compare["inputs"][0]["link"]][1] == scale["id"]
+            assert links[end["inputs"][0]["link"]][1] == scale["id"]
 
 
 def test_one_note_and_only_what_to_change_is_red(workflow):
@@ -203,7 +252,7 @@ def test_links_agree_with_the_slots(workflow):
         assert nodes[origin]["outputs"][origin_slot]["type"] == nodes[target]["inputs"][target_slot]["type"] == kind
 
 
-def test_the_demo_replaces_only_the_group_and_the_seed(file, workflow):
+def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(file, workflow):
     prompt, scene = to_prompt(workflow, INFO), SCENES[file.stem]
     changed = override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
     inside = group_nodes(workflow)
@@ -212,7 +261,9 @@ def test_the_demo_replaces_only_the_group_and_the_seed(file, workflow):
         now = changed[node_id]["inputs"]
         differing = {name for name, value in node["inputs"].items() if now[name] != value}
         if node_id not in inside:
-            assert differing == {"seed", "noise_seed"} & set(node["inputs"])
+            assert differing == {"seed", "noise_seed", "lora_name"} & set(node["inputs"])
+            if node["class_type"] in SLIDER_NODES:
+                assert now["lora_name"] == f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
         elif node["class_type"] == "CLIPTextEncode":
             title = node["_meta"]["title"]
             assert now["text"] == scene.prompts.get(title, node["inputs"]["text"])
@@ -243,10 +294,12 @@ def test_the_picture_is_one_that_the_page_has(picture_workflow):
 
 def test_the_demo_has_seeds_and_words_for_it(file, workflow):
     scene = SCENES[file.stem]
-    assert len(set(scene.seeds)) >= (3 if file.stem in PICTURE else 6)
+    assert len(set(scene.seeds)) >= (6 if file.stem in SEGA else 3 if file.stem in PICTURE else 4)
     assert (scene.portrait is not None) == (file.stem in PICTURE)
+    assert bool(dials(to_prompt(workflow, INFO))) == (file.stem in SLIDER | SWEEP)
     kinds = {meaning(concept["text"])[0] for concept in concepts(to_prompt(workflow, INFO))}
-    assert kinds == (set() if scene.asked else {"style"} if "style" in file.stem else {"attribute"})
+    by_concepts = file.stem not in SLIDER | SWEEP and not scene.asked
+    assert kinds == (set() if not by_concepts else {"style"} if "style" in file.stem else {"attribute"})
     assert bool(scene.words) == (file.stem in PICTURE)
 
 

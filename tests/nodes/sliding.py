@@ -9,12 +9,34 @@ from typing import Any
 import comfy.model_management
 import comfy.samplers
 import comfy.sd
+import families
+import lora_states as states
 import tiny
 import torch
 from families import Family
 from semantic_steering.nodes.sliders import SliderLoRALoader, SliderSweep
 
 CFG = 3.0
+CLOSE = 1e-4
+
+
+def some(name: str) -> bool:
+    """Attention and a convolution: enough to act, quick to load."""
+    return states.ldm(name) and ("attn" in name or "input_blocks_2_0_in_layers_2" in name)
+
+
+ONE, TWO = states.unet(1, some), states.unet(50, some)
+FAMILY = families.sd()
+START = FAMILY.noise(2)
+
+
+def run(model: Any, start: torch.Tensor = START, **options: Any) -> torch.Tensor:
+    """Six steps of the small UNet."""
+    return FAMILY.sample(model, start, steps=6, **options)
+
+
+def sigma(percent: float) -> float:
+    return FAMILY.model.get_model_object("model_sampling").percent_to_sigma(percent)
 
 
 def load(model: Any, state: dict, strength: float = 1.0, start: float = 0.0, end: float = 1.0, to: str = "both") -> Any:

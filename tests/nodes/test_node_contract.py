@@ -10,10 +10,12 @@ import sys
 import pytest
 import tiny
 import torch
+from comfy.model_patcher import is_model_patcher_output
 from comfy_api.latest import io
 from semantic_steering.nodes import NODES
 from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
 from semantic_steering.nodes.host.concepts import ConceptInput
+from semantic_steering.nodes.host.lora_files import MissingClip
 from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 from semantic_steering.nodes.sliders import NODES as SliderNodes
@@ -278,3 +280,10 @@ class TestCalledDirectly:
         latent = {"samples": tiny.noise(1, 4, 8, 8)}
         with pytest.raises(ValueError, match=rf"maps is {maps}; at least 1 noise is needed"):
             DiffEditMask.execute(tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2), latent, maps=maps)
+
+
+def test_the_hosts_cache_may_look_at_a_clip_that_nobody_connected():
+    """When memory is short it asks every cached output for its patcher; an error there ends the host's worker."""
+    assert not is_model_patcher_output(MissingClip())
+    with pytest.raises(ValueError, match="clip input is not connected"):
+        MissingClip().tokenize("a portrait")

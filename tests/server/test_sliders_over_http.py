@@ -8,6 +8,8 @@ import pytest
 import torch
 from graphs import assert_refused, assert_still_runs, calls, latent, node, plain, slider, slider_sweep
 
+from devtools.host import has_accelerator
+
 pytestmark = pytest.mark.server
 
 BAD_FILES = {
@@ -147,3 +149,16 @@ def test_what_matched_is_said(server):
     assert "matched 4 of 5, window 0.20–1.00" in server.log()
     latent(server, slider(seed=8, file="with_text.safetensors"))
     assert "its text-encoder half (1 layers) is not used: connect clip" in server.log()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_accelerator(), reason="the host's dynamic memory management never runs on a CPU")
+def test_an_edge_under_dynamic_memory_management(uncached_server):
+    server = uncached_server
+    bare, switched, swept = plain(seed=9), slider(seed=9, start_percent=0.4), slider_sweep(seed=9, start_percent=0.4)
+    first = [latent(server, prompt) for prompt in (bare, switched, swept)]
+    assert "prepared for dynamic VRAM loading" in server.log()
+    for prompt, expected in zip((swept, bare, switched, bare), (first[2], first[0], first[1], first[0]), strict=True):
+        assert torch.equal(latent(server, prompt), expected)
+    assert (first[1] - first[0]).norm() > 0.01 * first[0].norm()
+    assert (first[2][2:] - first[1]).norm() < 0.01 * first[1].norm()  # half precision, another way of acting
