@@ -72,15 +72,24 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Dial:
+    """One slider. texts: η, how many times the prompts' difference a strength of 1 adds; pictures: κ, how much of the
+    difference of a portrait's two pictures."""
+
+    attribute: str
+    texts: float = 1.5
+    pictures: float = 0.12
+
+
+@dataclass(frozen=True)
 class Sliders:
     """Low-rank directions on the finished checkpoint, one an attribute."""
 
-    names: tuple[str, ...] = ("smile", "gray_hair", "glasses", "makeup")
+    dials: tuple[Dial, ...] = (Dial("smile"), Dial("gray_hair", 1.5, 0.4), Dial("glasses"), Dial("makeup"))
     rank: int = 4
-    guidance: float = 1.25  # how many times the prompts' difference a strength of 1 adds
     strongest: float = 2.0  # trained on all strengths up to this, in both directions
     portraits: int = 768
-    steps: int = 250
+    steps: int = 400
     batch: int = 12
     learning_rate: float = 2e-3
     warm_up: int = 20

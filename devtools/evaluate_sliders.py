@@ -10,9 +10,15 @@ from torch import Tensor
 
 from .evaluate_editing import pack
 
-PROMPT = "a portrait of a person with no hat"  # without a hat all ten attributes can be judged
+# Without a hat all ten attributes can be judged, gray hair only where there is hair; the more a prompt says, the less
+# the pictures are a blend of several people.
+PROMPT = "a portrait of a woman with straight hair, no beard and no hat"
+PROMPTS = {
+    "smile": "a portrait of a woman with a smile, straight hair, no beard and no hat",
+    "gray_hair": "a portrait of a woman with gray hair, straight hair, no beard and no hat",
+}
 # Kept apart from every seed that was used while the sliders were developed.
-NOISE_SEED, REGION_SEED = 6_600_000, 94_001
+NOISE_SEEDS, REGION_SEED = (6_900_000, 7_000_000), 94_001
 STRENGTHS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 STARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 BATCH = 32
@@ -23,7 +29,7 @@ def files() -> dict[str, Path]:
     from demo.config import CONFIG
     from demo.training.sliders import FOLDER
 
-    return {name: FOLDER / f"{name}.safetensors" for name in CONFIG.sliders.names}
+    return {dial.attribute: FOLDER / f"{dial.attribute}.safetensors" for dial in CONFIG.sliders.dials}
 
 
 def slide(lab: Any, slider: dict[str, Tensor], strength: float, start_percent: float = 0.2) -> Any:
@@ -32,9 +38,9 @@ def slide(lab: Any, slider: dict[str, Tensor], strength: float, start_percent: f
     return node.execute(model=lab.model, slider=slider, strength=strength, start_percent=start_percent).result[0]
 
 
-def pictures(lab: Any, model: Any, seeds: list[int]) -> Tensor:
-    """[N, 3, 128, 128] of the base prompt."""
-    positive = lab.encode(PROMPT)
+def pictures(lab: Any, model: Any, seeds: list[int], name: str = "") -> Tensor:
+    """[N, 3, 128, 128] of the base prompt of a slider."""
+    positive = lab.encode(PROMPTS.get(name, PROMPT))
     parts = [lab.pictures(seeds[i : i + BATCH], positive, model) for i in range(0, len(seeds), BATCH)]
     return torch.cat(parts)
 
@@ -80,7 +86,7 @@ def dial(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> dict[
     from demo.portraits.attributes import INDEX, judgeable
 
     slider, index, where = load_file(file), INDEX[name], possible_region(name)
-    made = {strength: pictures(lab, slide(lab, slider, strength), seeds) for strength in STRENGTHS}
+    made = {strength: pictures(lab, slide(lab, slider, strength), seeds, name) for strength in STRENGTHS}
     logits = torch.stack([judge.logits(made[strength]) for strength in STRENGTHS])
     correlations = rank_correlations(STRENGTHS, logits[..., index])
     photo = torch.zeros(len(seeds), dtype=torch.long)
@@ -96,6 +102,7 @@ def dial(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> dict[
     means = logits[..., index].mean(1)
     return {
         "spearman": float(correlations.mean()), "lowest_spearman": float(correlations.min()),
+        "spearman_of_each_block": [float(block.mean()) for block in correlations.chunk(len(NOISE_SEEDS))],
         "logit_range": float(means[-1] - means[0]),
         "logits": {str(s): float(mean) for s, mean in zip(STRENGTHS, means, strict=True)},
         "share": {str(s): float(answers[s][:, index].float().mean()) for s in STRENGTHS},
@@ -113,7 +120,7 @@ def delayed(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> li
     from demo.portraits.attributes import INDEX
 
     slider, index, where = load_file(file), INDEX[name], possible_region(name)
-    plain = pictures(lab, lab.model, seeds)
+    plain = pictures(lab, lab.model, seeds, name)
     before = judge.logits(plain)[:, index]
     signs = torch.where(before > 0, -1.0, 1.0)
     table = []
@@ -123,7 +130,7 @@ def delayed(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> li
             rows = (signs == sign).nonzero()[:, 0]
             if len(rows):
                 model = slide(lab, slider, 2 * sign, start)
-                edited[rows] = pictures(lab, model, [seeds[row] for row in rows.tolist()])
+                edited[rows] = pictures(lab, model, [seeds[row] for row in rows.tolist()], name)
         after = judge.logits(edited)[:, index]
         table.append({
             "start_percent": start, "as_asked": float((after * signs > 0).float().mean()),
@@ -160,9 +167,9 @@ def plot(result: dict[str, list[dict[str, float]]], file: Path) -> None:
 
 def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, Any]:
     """The evaluation page's figures about sliders; out: the folder for the curve."""
-    seeds = [NOISE_SEED + i for i in range(4 if quick else 32)]
+    seeds = [first + i for first in NOISE_SEEDS for i in range(2 if quick else 32)]
     result = {
-        "prompt": PROMPT,
+        "prompts": {name: PROMPTS.get(name, PROMPT) for name in files()},
         "dial": {name: dial(lab, judge, name, file, seeds) for name, file in files().items()},
         "delayed": {name: delayed(lab, judge, name, file, seeds) for name, file in files().items()},
     }

@@ -1,15 +1,17 @@
 """Trains Concept Sliders on the finished checkpoint: low-rank directions that turn one attribute up or down.
 
 The text objective of Concept Sliders (Gandikota et al. 2023), ε*(c_t) = ε(c_t) + η·Σ_p (ε(c₊, p) − ε(c₋, p)) at x_t, in
-a symmetric form, and in v, because that is what this model predicts:
+a symmetric form and with the difference of an image pair beside that of the texts, all in v, because that is what this
+model predicts (v = α·ε − σ·x0):
 
-    v_s(x_t, c_t)  →  v(x_t, c_t) + s·η·m·(v(x_t, c₊, p) − v(x_t, c₋, p))        s uniform in [−2, 2]
+    v_s(x_t, c_t)  →  v(x_t, c_t) + s·(η·m·(v(x_t, c₊, p) − v(x_t, c₋, p)) − κ·σ·(z₊ − z₋))     s uniform in [−2, 2]
 
-with v_s the model with the slider at strength s. At one x_t, ε = α·v + σ·x_t, so Δε = α·Δv and the regression is the
-paper's with a weight of 1/α². Departures from the paper: both directions and every strength are trained, not +1 alone;
-x_t is a noised render instead of a half-finished sample; the preserved context p is what else is true of that
-portrait, one a row, so that the two prompts differ in the attribute and in nothing else; and m keeps the direction to
-where the attribute is (or would be) on that render, which the renderer knows.
+with v_s the model with the slider at strength s, and z₊, z₋ the latents of one portrait with and without the
+attribute. The texts decide early in a run whether the attribute is there; later both agree with what they see and their
+difference vanishes. The pictures' difference goes on to the end, so that the dial also has degrees. Departures from the
+paper: both directions and every strength are trained, not +1 alone; x_t is a noised render instead of a half-finished
+sample; the preserved context p is what else is true of that portrait, one a row; m keeps the texts' direction to where
+the attribute is (or would be) on that render, which the renderer knows.
 """
 
 from __future__ import annotations
@@ -26,12 +28,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..config import CONFIG
+from ..config import CONFIG, Dial
 from ..portraits.attributes import ATTRIBUTES, BALD_EXCLUDES, INDEX, STYLES, judgeable
 from ..portraits.captions import ABSENT, PEOPLE, PRESENT, STYLE_WORDS
-from ..portraits.renderer import Portraits, region
+from ..portraits.renderer import Portraits, region, render, sample
 from . import text, vae
-from .data import Renders, as_floats, render_many
 from .model import alphas_cumprod
 from .state import TrainingState, cosine_schedule
 
@@ -150,53 +151,60 @@ def train(folder: Path) -> None:
 
     config = CONFIG.sliders
     lab = Laboratory()
-    who = render_many(config.portraits, CONFIG.renders.seed + 2)
-    latents = encode_renders(folder, lab.vae.first_stage_model.float(), who)
-    for name in config.names:
-        write(name, train_one(folder, lab, name, who.portraits, latents))
+    who = sample(config.portraits, torch.Generator().manual_seed(CONFIG.renders.seed + 2))
+    for dial in config.dials:
+        write(dial, train_one(folder, lab, dial, who[suited(who, dial.attribute)]))
 
 
 @torch.no_grad()
-def encode_renders(folder: Path, autoencoder: Any, who: Renders) -> Tensor:
-    """Normalised latents [N, 4, 16, 16] of the renders."""
-    file = folder / f"slider-latents-{len(who.pictures)}.pt"
+def encode_pairs(folder: Path, name: str, autoencoder: Any, who: Portraits) -> Tensor:
+    """Normalised latents [2, N, 4, 16, 16] of the portraits without and with the attribute."""
+    file = folder / f"slider-pairs-{name}.pt"
     if not file.exists():
-        parts = [vae.encode_raw(autoencoder, as_floats(part)) for part in who.pictures.split(8)]
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(torch.cat(parts) / autoencoder.vae_scale + autoencoder.vae_shift, file)
+        both = [
+            torch.cat([
+                vae.encode_raw(autoencoder, render(who[rows].with_attribute(name, there)))
+                for rows in torch.arange(len(who)).split(16)
+            ])
+            for there in (False, True)
+        ]  # fmt: skip
+        torch.save(torch.stack(both) / autoencoder.vae_scale + autoencoder.vae_shift, file)
     return torch.load(file, weights_only=True)
 
 
-def train_one(folder: Path, lab: Any, name: str, portraits: Portraits, latents: Tensor) -> Slider:
-    """Train (or go on training) one slider; latents: those of the portraits' renders."""
-    config = CONFIG.sliders
+def train_one(folder: Path, lab: Any, dial: Dial, portraits: Portraits) -> Slider:
+    """Train (or go on training) one slider on portraits on which its attribute can be seen."""
+    config, name = CONFIG.sliders, dial.attribute
     unet = lab.model.model.diffusion_model.requires_grad_(False)
     transformer, tokens = lab.clip.cond_stage_model.clip_l.transformer.requires_grad_(False), text.Tokens()
+    pairs = encode_pairs(folder, name, lab.vae.first_stage_model.float(), portraits)
     torch.manual_seed(config.seed)
     slider = Slider(lab.model.model, config.rank)
     optimiser = torch.optim.AdamW(slider.parameters(), lr=config.learning_rate, weight_decay=0.0)
     state = TrainingState(folder / f"slider-{name}.pt", slider=slider, optimiser=optimiser)
     start = state.load()
-    rows_suited, alpha_bar = suited(portraits, name), alphas_cumprod()
-    places = cells(portraits, name)
+    places, alpha_bar = cells(portraits, name), alphas_cumprod()
     running = None
     for step in range(start, config.steps):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * cosine_schedule(step, config.steps, config.warm_up)
         rng = random.Random(20_000_000 + step)
-        rows = rows_suited[torch.randint(len(rows_suited), (config.batch,))]
-        pairs = [prompts(portraits, int(row), name, rng) for row in rows]
-        neutral = ["" if rng.random() < config.empty_captions else rng.choice(pair) for pair in pairs]
-        texts = [*(pair[0] for pair in pairs), *(pair[1] for pair in pairs), *neutral]
+        rows = torch.randint(len(portraits), (config.batch,))
+        written = [prompts(portraits, int(row), name, rng) for row in rows]
+        neutral = ["" if rng.random() < config.empty_captions else rng.choice(pair) for pair in written]
+        texts = [*(pair[0] for pair in written), *(pair[1] for pair in written), *neutral]
         context = text.encode(transformer, tokens(texts))
         # Stratified timesteps: one in each of `batch` equal bins.
         t = ((torch.arange(config.batch) + torch.rand(config.batch)) / config.batch * len(alpha_bar)).long()
         alpha, sigma = alpha_bar[t].sqrt().reshape(-1, 1, 1, 1), (1 - alpha_bar[t]).sqrt().reshape(-1, 1, 1, 1)
-        noisy = alpha * latents[rows] + sigma * torch.randn_like(latents[rows])
+        latents = pairs[torch.randint(2, (config.batch,)), rows]
+        noisy = alpha * latents + sigma * torch.randn_like(latents)
         strengths = (torch.rand(config.batch) * 2 - 1) * config.strongest
         with torch.no_grad():
             plus, minus, plain = unet(noisy.repeat(3, 1, 1, 1), t.float().repeat(3), context=context).chunk(3)
-            direction = config.guidance * (plus - minus) * places[rows]
+            direction = dial.texts * (plus - minus) * places[rows]
+            direction = direction - dial.pictures * sigma * (pairs[1, rows] - pairs[0, rows])
             target = plain + strengths.reshape(-1, 1, 1, 1) * direction
         with slider.applied(strengths):
             predicted = unet(noisy, t.float(), context=context[-config.batch :])
@@ -213,14 +221,15 @@ def train_one(folder: Path, lab: Any, name: str, portraits: Portraits, latents: 
     return slider
 
 
-def write(name: str, slider: Slider) -> None:
+def write(dial: Dial, slider: Slider) -> None:
     """Write a slider as ComfyUI's and the authors' loaders read it."""
+    name = dial.attribute
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / f"{name}.safetensors"
     about = {
         "format": "pt", "version": "1", "kind": "concept slider", "domain": "portraits", "attribute": name,
         "positive": PRESENT[name][0], "negative": ABSENT[name][0], "base_model": "portraits.safetensors",
-        "rank": str(CONFIG.sliders.rank), "guidance": str(CONFIG.sliders.guidance),
+        "rank": str(CONFIG.sliders.rank), "guidance": str(dial.texts), "pictures": str(dial.pictures),
         "command": "python dev.py train-demo --part sliders",
     }  # fmt: skip
     save_file(slider.tensors(), file, metadata=about)

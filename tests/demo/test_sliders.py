@@ -42,7 +42,7 @@ def test_the_dial_turns_its_attribute(lab, judge, name):
     """A zero slider moves nothing, a reversed one moves down."""
     slider = load_file(FILES[name])
     down, up = (
-        judge.logits(evaluate_sliders.pictures(lab, evaluate_sliders.slide(lab, slider, strength), SEEDS))
+        judge.logits(evaluate_sliders.pictures(lab, evaluate_sliders.slide(lab, slider, strength), SEEDS, name))
         for strength in (-2.0, 2.0)
     )
     # Between the ends nothing is asked: without gray hair, say, there is none to take away.
