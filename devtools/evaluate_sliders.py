@@ -171,7 +171,7 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     result = {
         "prompts": {name: PROMPTS.get(name, PROMPT) for name in files()},
         "dial": {name: dial(lab, judge, name, file, seeds) for name, file in files().items()},
-        "delayed": {name: delayed(lab, judge, name, file, seeds) for name, file in files().items()},
+        "delayed": {name: delayed(lab, judge, name, file, seeds[len(seeds) // 2 :]) for name, file in files().items()},
     }
     if out is not None:
         plot(result["delayed"], out / "sliders-delayed.webp")
