@@ -147,7 +147,7 @@ def plot(result: dict[str, list[dict[str, float]]], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(6.4, 5.4), dpi=110, sharex=True)
-    for marker, (name, rows) in zip("osD^", result.items(), strict=True):
+    for marker, (name, rows) in zip("osD^", result.items(), strict=False):
         starts = [row["start_percent"] for row in rows]
         above.plot(starts, [100 * row["as_asked"] for row in rows], marker=marker, label=name.replace("_", " "))
         below.plot(starts, [row["outside"] for row in rows], marker=marker)
