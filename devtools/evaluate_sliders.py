@@ -10,18 +10,19 @@ from torch import Tensor
 
 from .evaluate_editing import pack
 
-# Without a hat all ten attributes can be judged, gray hair only where there is hair; the more a prompt says, the less
-# the pictures are a blend of several people.
-PROMPT = "a portrait of a woman with straight hair, no beard and no hat"
-PROMPTS = {
-    "smile": "a portrait of a woman with a smile, straight hair, no beard and no hat",
-    "gray_hair": "a portrait of a woman with gray hair, straight hair, no beard and no hat",
-}
 # Kept apart from every seed that was used while the sliders were developed.
 NOISE_SEEDS, REGION_SEED = (6_900_000, 7_000_000), 94_001
 STRENGTHS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 STARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 BATCH = 32
+
+
+def prompt(name: str) -> str:
+    """A slider's base prompt. It names the attribute, without which the classifier's logit saturates below 0; without a
+    hat all ten attributes can be judged; and the more it says, the less the pictures are a blend of several people."""
+    from demo.portraits.captions import PRESENT
+
+    return f"a portrait of a woman with {PRESENT[name][0]}, straight hair, no beard and no hat"
 
 
 def files() -> dict[str, Path]:
@@ -38,9 +39,9 @@ def slide(lab: Any, slider: dict[str, Tensor], strength: float, start_percent: f
     return node.execute(model=lab.model, slider=slider, strength=strength, start_percent=start_percent).result[0]
 
 
-def pictures(lab: Any, model: Any, seeds: list[int], name: str = "") -> Tensor:
+def pictures(lab: Any, model: Any, seeds: list[int], name: str) -> Tensor:
     """[N, 3, 128, 128] of the base prompt of a slider."""
-    positive = lab.encode(PROMPTS.get(name, PROMPT))
+    positive = lab.encode(prompt(name))
     parts = [lab.pictures(seeds[i : i + BATCH], positive, model) for i in range(0, len(seeds), BATCH)]
     return torch.cat(parts)
 
@@ -169,7 +170,7 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     """The evaluation page's figures about sliders; out: the folder for the curve."""
     seeds = [first + i for first in NOISE_SEEDS for i in range(2 if quick else 32)]
     result = {
-        "prompts": {name: PROMPTS.get(name, PROMPT) for name in files()},
+        "prompts": {name: prompt(name) for name in files()},
         "dial": {name: dial(lab, judge, name, file, seeds) for name, file in files().items()},
         "delayed": {name: delayed(lab, judge, name, file, seeds[len(seeds) // 2 :]) for name, file in files().items()},
     }

@@ -45,7 +45,6 @@ def test_the_dial_turns_its_attribute(lab, judge, name):
         judge.logits(evaluate_sliders.pictures(lab, evaluate_sliders.slide(lab, slider, strength), SEEDS, name))
         for strength in (-2.0, 2.0)
     )
-    # Between the ends nothing is asked: without gray hair, say, there is none to take away.
     assert (up - down)[:, INDEX[name]].mean() >= 5
 
 
