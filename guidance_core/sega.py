@@ -174,6 +174,8 @@ def edit_term(
         for i in indices
     }
     before = {i for i, concept in enumerate(concepts) if concept.window.phase(sigma) is Phase.BEFORE}
-    warm = torch.tensor([before.isdisjoint(counting) for counting in _counting(concepts, batch)])
-    warm = warm.to(psi.device).reshape(-1, *ones)
-    return {i: torch.where(warm, driven[i], plain[i]) for i in inside}, following
+    warm = [before.isdisjoint(counting) for counting in _counting(concepts, batch)]
+    if len(set(warm)) == 1:  # without a sweep always: nothing has to be copied to the device
+        return {i: driven[i] if warm[0] else plain[i] for i in inside}, following
+    rows = torch.tensor(warm).to(psi.device).reshape(-1, *ones)
+    return {i: torch.where(rows, driven[i], plain[i]) for i in inside}, following

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -46,6 +46,10 @@ class Window:
         """The part common to both; empty where they do not meet."""
         start = max(self.start_percent, other.start_percent)
         return Window(start, max(start, min(self.end_percent, other.end_percent)))
+
+    def in_sigmas(self, percent_to_sigma: Callable[[float], float]) -> SigmaWindow:
+        """The same in the noise levels of a model, which has the conversion."""
+        return SigmaWindow(float(percent_to_sigma(self.start_percent)), float(percent_to_sigma(self.end_percent)))
 
 
 @dataclass(frozen=True)

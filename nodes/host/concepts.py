@@ -92,12 +92,8 @@ class ConceptInput:
 
     def for_run(self, model_sampling: Any) -> Concept:
         """The concept in the model's own noise levels."""
-        window = self.whole_window
-        sigmas = SigmaWindow(
-            float(model_sampling.percent_to_sigma(window.start_percent)),
-            float(model_sampling.percent_to_sigma(window.end_percent)),
-        )
-        return Concept(self.total_scale, self.threshold, sigmas)
+        window = self.whole_window.in_sigmas(model_sampling.percent_to_sigma)
+        return Concept(self.total_scale, self.threshold, window)
 
 
 def restrictions_in(options: dict[str, Any]) -> list[str]:

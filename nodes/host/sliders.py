@@ -21,7 +21,7 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...guidance_core import SigmaWindow, Window, edges_crossed
+from ...guidance_core import Window, edges_crossed
 from .layer_hooks import why_not
 from .lora_files import Layers
 from .slider_runs import ActingSlider, HookedSliders, SwitchedWeights
@@ -76,10 +76,7 @@ class Slider:
 
     def for_run(self, model_sampling: Any) -> ActingSlider:
         """The slider in the model's own noise levels."""
-        window = SigmaWindow(
-            float(model_sampling.percent_to_sigma(self.window.start_percent)),
-            float(model_sampling.percent_to_sigma(self.window.end_percent)),
-        )
+        window = self.window.in_sigmas(model_sampling.percent_to_sigma)
         return ActingSlider(self.layers.model, self.strengths, window, self.apply_to == "positive")
 
 
