@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .judge import Judge
 from .laboratory import Laboratory
@@ -50,27 +51,35 @@ def faithfulness(lab: Laboratory, judge: Judge, n: int = 512, batch: int = 64) -
     }
 
 
+def outcome(before: Tensor, after: Tensor, wanted: dict[str, bool]) -> dict[str, float]:
+    """Of the (picture, attribute) pairs that are not as wanted before, how many are afterwards, and how often the other
+    judged attributes of those pictures stay as they were.
+
+    before, after: the judge's answers, bool [N, 10], of pictures in the photo style.
+    """
+    photo = torch.zeros(len(before), dtype=torch.long)
+    judged = judgeable(before, photo) & judgeable(after, photo)
+    columns = [INDEX[name] for name in wanted]
+    target = torch.tensor(list(wanted.values()))
+    eligible = (before[:, columns] != target) & judged[:, columns]
+    rows, others = eligible.any(1), judged.clone()
+    others[:, columns] = False
+    pairs = others[rows]
+    return {
+        "eligible": int(eligible.sum()),
+        "success": float((after[:, columns] == target)[eligible].float().mean()),
+        "preserved": float((before[rows] == after[rows])[pairs].float().mean()),
+        "pairs": int(pairs.sum()),
+    }
+
+
 def sega_edit(
     lab: Laboratory, judge: Judge, steered: dict[str, Any], wanted: bool, prompt: str, seeds: list[int]
 ) -> dict[str, dict[str, float]]:
-    """For each {attribute: steered model}: of the seeds whose unedited picture is not as wanted, how many become so,
-    and how often the other judged attributes stay as they were, over (picture, attribute) pairs."""
+    """The outcome for each {attribute: steered model}."""
     positive = lab.encode(prompt)
-    photo = torch.zeros(len(seeds), dtype=torch.long)
     before = judge.probabilities(lab.pictures(seeds, positive)) > 0.5
-    result = {}
-    for attribute, model in steered.items():
-        after = judge.probabilities(lab.pictures(seeds, positive, model)) > 0.5
-        index = INDEX[attribute]
-        judged = judgeable(before, photo)[:, index] & judgeable(after, photo)[:, index]
-        rows = (before[:, index] != wanted) & judged
-        others = judgeable(before, photo) & judgeable(after, photo)
-        others[:, index] = False
-        pairs = others[rows]
-        result[attribute] = {
-            "eligible": int(rows.sum()),
-            "success": float((after[rows, index] == wanted).float().mean()),
-            "preserved": float((before[rows] == after[rows])[pairs].float().mean()),
-            "pairs": int(pairs.sum()),
-        }
-    return result
+    return {
+        attribute: outcome(before, judge.probabilities(lab.pictures(seeds, positive, model)) > 0.5, {attribute: wanted})
+        for attribute, model in steered.items()
+    }

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import evaluate_editing, evaluate_sliders
+from . import evaluate_editing, evaluate_sega, evaluate_sliders
 from .host import prepare_comfyui
 
 PROMPT = "a portrait of a person with no hat"
@@ -44,6 +44,7 @@ def figures(out: Path | None, quick: bool) -> dict[str, Any]:
     texts = {name: PRESENT[name][0].removeprefix("a ") if name in PRESENT else name for name in ATTRIBUTES}
     steered = {name: steer(lab, text) for name, text in texts.items()}
     result["edits"] = evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
+    result["sega"] = evaluate_sega.figures(lab, judge, out, quick)
     result["editing"] = evaluate_editing.figures(lab, judge, out, quick)
     result["sliders"] = evaluate_sliders.figures(lab, judge, out, quick)
     return result

@@ -19,6 +19,7 @@ from .inversion import ddim_step as ddim_step
 from .inversion import fixed_point_step as fixed_point_step
 from .inversion import slope as slope
 from .quantile import sample_quantile as sample_quantile
+from .refresh import HeldDirections as HeldDirections
 from .sega import Concept as Concept
 from .sega import Momentum as Momentum
 from .sega import edit_term as edit_term
@@ -29,6 +30,8 @@ from .sliders import LowRank as LowRank
 from .sliders import concatenate as concatenate
 from .sliders import fuse_middle as fuse_middle
 from .sliders import low_rank_sum as low_rank_sum
+from .vectors import at_sigma as at_sigma
+from .vectors import resized as resized
 from .windows import Phase as Phase
 from .windows import SigmaWindow as SigmaWindow
 from .windows import Window as Window

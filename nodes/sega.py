@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -11,15 +12,17 @@ from comfy_api.latest import io
 from ..guidance_core import Window
 from .host.concepts import ConceptInput, SEGASettings, chain
 from .host.sampling import ksample, picture_size, sampler_names, scheduler_names
-from .host.sega import SEGARun, patch_model
+from .host.sega import SEGARun, patch_model, recorded
 from .host.sweeps import captions, numbers, repeated
 
 CATEGORY = "semantic steering/SEGA"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
 
 LARGEST_SCALE = 20.0
+MOST_REFRESH = 10
 
 Concepts = io.Custom("SEGA_CONCEPTS")
+Vectors = io.Custom("SEGA_VECTORS")
 
 
 def _concept_inputs() -> list:
@@ -156,6 +159,14 @@ def _settings_inputs() -> list:
     ]  # fmt: skip
 
 
+def _refresh_input() -> Any:
+    return io.Int.Input(
+        "refresh", default=1, min=1, max=MOST_REFRESH, advanced=True,
+        tooltip="Evaluate the concepts in every n-th step only and hold their direction in between. 1 is the paper. 2 "
+        "halves what concepts cost and is hard to tell apart; too high: the edit lags behind the picture and smears.",
+    )  # fmt: skip
+
+
 class SEGAGuidance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -172,15 +183,17 @@ class SEGAGuidance(io.ComfyNode):
                 ),
                 Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: nothing changes."),
                 *_settings_inputs(),
+                _refresh_input(),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
 
     @classmethod
     def execute(
-        cls, model, concepts=None, momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto"
-    ) -> io.NodeOutput:
-        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base)
+        cls, model, concepts=None, momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto",
+        refresh=1,
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh)
         return io.NodeOutput(patch_model(model, concepts, settings))
 
 
@@ -219,6 +232,7 @@ class SEGASampler(io.ComfyNode):
                 ),
                 *_settings_inputs(),
                 Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: a plain KSampler."),
+                _refresh_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The denoised latent."),
@@ -226,26 +240,31 @@ class SEGASampler(io.ComfyNode):
                     display_name="activity",
                     tooltip="Where each concept acted, 0 to 1: picture by picture, then concept.",
                 ),
+                Vectors.Output(
+                    display_name="vectors",
+                    tooltip="The edit itself, step by step: for SEGA Apply Vectors or SEGA Save Vectors.",
+                ),
             ],
         )  # fmt: skip
 
     @classmethod
     def execute(
         cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=1.0,
-        momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto", concepts=None,
+        momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto", concepts=None, refresh=1,
     ) -> io.NodeOutput:  # fmt: skip
         for name, value in (("cfg", cfg), ("denoise", denoise)):
             if not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
-        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base)
+        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh)
         runs: list[SEGARun] = []
         patched = patch_model(model, concepts, settings, runs.append)
         latent = ksample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
         samples = latent["samples"]
         size = picture_size(model, samples.shape)
-        if not runs or runs[0].activity is None:
-            return io.NodeOutput(latent, torch.zeros(samples.shape[0] * max(1, len(concepts or ())), *size))
-        return io.NodeOutput(latent, runs[0].activity.maps(samples.shape, size))
+        activity = torch.zeros(samples.shape[0] * max(1, len(concepts or ())), *size)
+        if runs and runs[0].activity is not None:
+            activity = runs[0].activity.maps(samples.shape, size)
+        return io.NodeOutput(latent, activity, recorded(runs[0] if runs else None, model, samples.shape, seed))
 
 
 class SEGASweep(io.ComfyNode):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...guidance_core import Concept, SigmaWindow, Window
+from ...guidance_core import Concept, HeldDirections, SigmaWindow, Window
 
 Conditioning = list[list[Any]]  # ComfyUI's [[tensor, {options}], ...]
 
@@ -82,6 +82,15 @@ class ConceptInput:
         silent = not any(total) if isinstance(total, tuple) else total == 0
         return silent or self.whole_window.empty
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a reader of saved vectors wants to know about it."""
+        window = self.whole_window
+        return {
+            "name": self.name, "scale": self.total_scale, "threshold": self.threshold,
+            "start_percent": window.start_percent, "end_percent": window.end_percent,
+        }  # fmt: skip
+
     def check_batch(self, batch: int) -> None:
         """Refuse a sweep's concept in a run of another batch."""
         if isinstance(self.scale, tuple) and len(self.scale) != batch:
@@ -110,12 +119,14 @@ class SEGASettings:
     momentum_beta: float = 0.4
     threshold_over: str = "channel"
     base: str = "auto"
+    refresh: int = 1
 
     def __post_init__(self) -> None:
         if self.base not in ("auto", "negative", "positive"):
             raise ValueError(f"base is {self.base!r}; it must be auto, negative or positive")
         if self.threshold_over not in ("channel", "latent"):
             raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be channel or latent")
+        HeldDirections(self.refresh)  # the core's own range check
 
 
 def chain(concepts: tuple[ConceptInput, ...] | None, concept: ConceptInput) -> tuple[ConceptInput, ...]:

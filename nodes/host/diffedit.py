@@ -163,7 +163,7 @@ def decode(model: Any, positive: Conditioning, negative: Conditioning, inversion
     """LATENT samples of the edited picture. Where the latent mask is 0 they are the inverted picture's own, bit for
     bit: the host's conversion to its internal latent space and back does not give every float back."""
     check_encoded(positive=positive, negative=negative)
-    inversion.model.check(model)
+    inversion.model.check(model, "the inversion was", "Connect the model that was connected to DDIM Invert")
     samples = inversion.samples
     check_picture(samples, "DiffEdit Sampler")
     if not mask.any():  # also of any size: LoadImage gives 64x64 zeros for a picture without alpha

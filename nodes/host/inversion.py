@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +18,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
-from . import sega, sliders
+from . import sega, sliders, vectors
 from .conditioning import check_encoded
+from .identity import ModelIdentity
 from .levels import input_scale, shares, with_noise
 from .progress import show_text, stop_if_cancelled
 
@@ -32,41 +32,9 @@ METHODS = ("fixed point", "ddim", "random")
 # By key: what it is, and the nodes that make it.
 WINDOWED = {
     sega.KEY: ("SEGA Guidance", "SEGA Guidance"),
+    vectors.KEY: ("concept vectors", "SEGA Apply Vectors"),
     sliders.KEY: ("a slider with a window or a sweep", "Slider LoRA Loader or Slider Sweep"),
 }
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """Whose states these are. Format, type and σ_max have to agree for them to mean something to another model; the
-    shift is kept for the reader: it moves the schedule, not the states."""
-
-    latent_format: str
-    sampling: str
-    sigma_max: float
-    shift: float | None
-
-    @classmethod
-    def of(cls, model: Any) -> ModelIdentity:
-        sampling = model.get_model_object("model_sampling")
-        kind = next(c.__name__ for c in type(sampling).__mro__ if "calculate_denoised" in vars(c))
-        shift = getattr(sampling, "shift", None)
-        return cls(
-            type(model.get_model_object("latent_format")).__name__, kind, float(sampling.sigma_max),
-            None if shift is None else float(shift),
-        )  # fmt: skip
-
-    def check(self, model: Any) -> None:
-        """Raises ValueError, naming what differs, for a model of another latent format, type or σ_max."""
-        other = ModelIdentity.of(model)
-        same_range = math.isclose(self.sigma_max, other.sigma_max, rel_tol=1e-4)
-        if (self.latent_format, self.sampling) == (other.latent_format, other.sampling) and same_range:
-            return
-        raise ValueError(
-            f"the inversion was made by another model: {self.latent_format}, {self.sampling}, σ_max {self.sigma_max:g} "
-            f"against this model's {other.latent_format}, {other.sampling}, σ_max {other.sigma_max:g}. Connect the "
-            "model that was connected to DDIM Invert"
-        )
 
 
 @dataclass(frozen=True)

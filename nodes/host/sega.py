@@ -20,12 +20,14 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...guidance_core import Momentum, edit_term, needed, noise_difference
+from ...guidance_core import HeldDirections, Momentum, edit_term, needed, noise_difference
 from . import conditioning
 from .activity import Activity
 from .concepts import ConceptInput, SEGASettings
+from .identity import ModelIdentity
 from .masks import latent_mask
 from .steps import StepClock
+from .vectors import ConceptVectors, Recorder
 
 logger = logging.getLogger("semantic_steering")
 
@@ -65,8 +67,15 @@ def patch_model(
     return patched
 
 
+def recorded(run: SEGARun | None, model: Any, shape: torch.Size, seed: int) -> ConceptVectors:
+    """The vectors of a finished run that kept them (none: without concepts) on a latent of the given shape."""
+    recorder = Recorder() if run is None or run.recorder is None else run.recorder
+    described = [] if run is None else [entry.description for entry in run.inputs]
+    return ConceptVectors(*recorder.result(shape), ModelIdentity.of(model), tuple(described), seed)
+
+
 class SEGARun:
-    """The state of one sampling run. record: keep the activity maps.
+    """The state of one sampling run. record: keep the activity maps and γ.
 
     Raises ValueError, before anything is loaded, for input that cannot be sampled.
     """
@@ -102,9 +111,11 @@ class SEGARun:
         levels = [float(sigma) for sigma in sigmas]
         self.last_sigma = min((sigma for sigma in levels if sigma > 0), default=0.0)
         self.nu: dict[int, Tensor] = {}
+        self.directions = HeldDirections(settings.refresh)
         self.activity = Activity(kept, len(inputs)) if record else None
+        self.recorder = Recorder() if record else None
         self.clock = StepClock(levels, self._commit)
-        self._candidate: tuple[dict[int, Tensor], dict[int, Tensor]] | None = None
+        self._candidate: tuple[float, dict[int, Tensor], dict[int, Tensor]] | None = None
         self._prefix = f"{KEY}.{sum(key.startswith(KEY) for key in guider.conds)}"
 
     def register(self) -> None:
@@ -150,20 +161,27 @@ class SEGARun:
         self.clock.evaluate(sigma)
         indices = needed(self.concepts, sigma, self.momentum, self.last_sigma) if sigma > 0 else []
         if not indices:
-            self._candidate = ({}, {})
+            self._candidate = (sigma, {}, {})
             return executor(x, timestep, model_options, seed)
-        base_name = conditioning.base_name(self.guider, self.settings.base)
-        call = _BatchedCall(self, base_name, indices, model_options.get("sampler_calc_cond_batch_function"))
-        options = dict(model_options, sampler_calc_cond_batch_function=call)
-        denoised = executor(x, timestep, options, seed)
-        # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
-        base, estimates = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
-        differences = {i: noise_difference(estimates[i], base, sigma) for i in indices}
+        step = self.clock.step_of(sigma)
+        stale = self.directions.stale(indices, step)
+        fresh: dict[int, Tensor] = {}
+        if stale:
+            base_name = conditioning.base_name(self.guider, self.settings.base)
+            call = _BatchedCall(self, base_name, stale, model_options.get("sampler_calc_cond_batch_function"))
+            options = dict(model_options, sampler_calc_cond_batch_function=call)
+            denoised = executor(x, timestep, options, seed)
+            # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
+            base, estimates = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
+            fresh = {i: noise_difference(estimates[i], base, sigma) for i in stale}
+        else:
+            denoised = executor(x, timestep, model_options, seed)
+        differences = self.directions.completed(fresh, indices, step)
         self.masks = {i: mask.to(x.device) for i, mask in self.masks.items()}
         gamma, following = edit_term(
             differences, self.concepts, sigma, self.momentum, self.nu, self.settings.threshold_over, self.masks
         )
-        self._candidate = (gamma, following)
+        self._candidate = (sigma, gamma, following)
         for term in gamma.values():
             denoised = denoised - sigma * term
         return denoised
@@ -172,9 +190,10 @@ class SEGARun:
         """A sampler step is over: its last evaluation's momentum becomes the run's, what ended is discarded."""
         if self._candidate is None:
             return
-        gamma, self.nu = self._candidate
-        if self.activity is not None:
+        sigma, gamma, self.nu = self._candidate
+        if self.activity is not None and self.recorder is not None:
             self.activity.add(gamma)
+            self.recorder.add(sigma, gamma)
         self._candidate = None
 
 

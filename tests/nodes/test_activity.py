@@ -16,7 +16,7 @@ TARGETS = [tiny.stub_cond(3), tiny.stub_cond(4), tiny.stub_cond(5)]
 def activity(model, concepts, batch=1, steps=4, sampler="euler", momentum=0.0, denoise=1.0, size=tiny.SIZE, cfg=4.0):
     latent = {"samples": torch.zeros(batch, *size)}
     positive, negative = (tiny.stub_cond(i, size=size) for i in (1, 2))
-    _, maps = SEGASampler.execute(
+    _, maps, _ = SEGASampler.execute(
         model, 3, steps, cfg, sampler, "normal", positive, negative, latent, denoise, momentum, concepts=tuple(concepts)
     ).args
     return maps

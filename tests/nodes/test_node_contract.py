@@ -23,13 +23,14 @@ from semantic_steering.nodes.strips import LabelledStrip
 
 CONCEPT = ["direction", "scale", "start_percent", "threshold", "end_percent", "concepts", "mask"]
 SETTINGS = ["momentum_scale", "momentum_beta", "threshold_over", "base"]
+REFRESH = ["refresh"]  # appended later
 INPUTS = {
     "SEGAConcept": ["clip", "text", *CONCEPT],
     "SEGAConceptConditioning": ["conditioning", *CONCEPT],
-    "SEGAGuidance": ["model", "concepts", *SETTINGS],
+    "SEGAGuidance": ["model", "concepts", *SETTINGS, *REFRESH],
     "SEGASampler": [
         "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",
-        *SETTINGS, "concepts",
+        *SETTINGS, "concepts", *REFRESH,
     ],
     "SEGASweep": ["concepts", "latent_image", "scales"],
 }  # fmt: skip
@@ -37,15 +38,16 @@ OUTPUTS = {
     "SEGAConcept": ["SEGA_CONCEPTS"],
     "SEGAConceptConditioning": ["SEGA_CONCEPTS"],
     "SEGAGuidance": ["MODEL"],
-    "SEGASampler": ["LATENT", "MASK"],
+    "SEGASampler": ["LATENT", "MASK", "SEGA_VECTORS"],
     "SEGASweep": ["SEGA_CONCEPTS", "LATENT", "STRING"],
 }
 DEFAULTS = {
     "direction": "add", "scale": 5.0, "start_percent": 0.2, "threshold": 0.9, "end_percent": 1.0,
     "momentum_scale": 0.1, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto",
     "steps": 20, "cfg": 8.0, "denoise": 1.0, "seed": 0, "scales": "-10, -5, 0, 5, 10",
+    "refresh": 1,
 }  # fmt: skip
-ADVANCED = {"threshold", "end_percent", *SETTINGS}
+ADVANCED = {"threshold", "end_percent", *SETTINGS, *REFRESH}
 # Every input of the editing nodes: (name, type, default, minimum, maximum); None where a socket has none.
 FLOAT, INT, SOCKET = "FLOAT", "INT", (None, None, None)
 SEED = ("seed", INT, 0, 0, 2**64 - 1)
@@ -80,18 +82,32 @@ SLIDERS = {
         ("strengths", "STRING", "-2, -1, 0, 1, 2", None, None), *WINDOW, ("slider", "LORA_MODEL", *SOCKET),
     ],
 }  # fmt: skip
-TABLES = EDITING | SLIDERS
+VECTORS = {
+    "SEGASaveVectors": [
+        ("vectors", "SEGA_VECTORS", *SOCKET), ("filename_prefix", "STRING", "vectors/sega", None, None),
+    ],
+    "SEGALoadVectors": [("file", "COMBO", None, None, None)],
+    "SEGAApplyVectors": [
+        ("model", "MODEL", *SOCKET), ("vectors", "SEGA_VECTORS", *SOCKET), ("scale", FLOAT, 1.0, -20.0, 20.0),
+    ],
+}  # fmt: skip
+TABLES = EDITING | SLIDERS | VECTORS
+FOLDERS = dict.fromkeys(EDITING, "DiffEdit") | dict.fromkeys(SLIDERS, "sliders") | dict.fromkeys(VECTORS, "SEGA")
 EDITING_OUTPUTS = {
     "DDIMInvert": [("inversion", "INVERSION"), ("noise", "NOISE"), ("sigmas", "SIGMAS"), ("inverted_latent", "LATENT")],
     "DiffEditMask": [("mask", "MASK"), ("heatmap", "MASK")],
     "DiffEditSampler": [("latent", "LATENT")],
     "LabelledStrip": [("image", "IMAGE")],
+    "SEGASaveVectors": [],
+    "SEGALoadVectors": [("vectors", "SEGA_VECTORS")],
+    "SEGAApplyVectors": [("model", "MODEL")],
     "SliderLoRALoader": [("model", "MODEL"), ("clip", "CLIP")],
     "SliderSweep": [("model", "MODEL"), ("latent", "LATENT"), ("labels", "STRING")],
 }
 EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp", "end_percent", "apply_to"}
 EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
 EDITING_OPTIONAL |= {"LabelledStrip": set(), "SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
+EDITING_OPTIONAL |= {name: set() for name in VECTORS}
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
 
 
@@ -127,7 +143,7 @@ class TestEditingNodes:
             for entry in schema.inputs
         ]
         assert found[: len(TABLES[name])] == TABLES[name]
-        assert schema.category == f"semantic steering/{'DiffEdit' if name in EDITING else 'sliders'}"
+        assert schema.category == f"semantic steering/{FOLDERS[name]}"
 
     def test_outputs_keep_their_names_order_and_types(self, name):
         found = [(entry.display_name, entry.get_io_type()) for entry in SCHEMAS[name].outputs]
@@ -163,7 +179,8 @@ def test_every_input_has_a_tooltip_and_every_node_can_be_searched(name):
     assert all(entry.tooltip for entry in schema.inputs)
     assert all(entry.tooltip for entry in schema.outputs) or name in INPUTS
     assert schema.description
-    words = {"semantic guidance"} if name in INPUTS else {"DiffEdit"} if name in EDITING else {"strip", "slider"}
+    sega = name in INPUTS or name in VECTORS
+    words = {"semantic guidance"} if sega else {"DiffEdit"} if name in EDITING else {"strip", "slider"}
     assert words & set(schema.search_aliases)
 
 
@@ -245,7 +262,7 @@ class TestCalledDirectly:
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
         arguments = (3, 5, 4.0, "euler", "normal", positive, negative, latent)
         (separate,) = common_ksampler(patched, *arguments)
-        together, activity = SEGASampler.execute(model, *arguments, concepts=concepts).args
+        together, activity, _ = SEGASampler.execute(model, *arguments, concepts=concepts).args
         (plain,) = common_ksampler(model, *arguments)
         assert torch.equal(separate["samples"], together["samples"])
         assert tiny.relative(together["samples"], plain["samples"]) > 0.01

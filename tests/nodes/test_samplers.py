@@ -23,19 +23,19 @@ def run(sampler, scheduler, concepts, latent=LATENT, model=None, **options):
 @pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
 def test_every_sampler_runs_and_is_steered(sampler):
     target = (tiny.concept(TARGET, 2.0, 0.8, 0.2),)
-    plain, _ = run(sampler, "normal", None)
-    edited, activity = run(sampler, "normal", target)
+    plain, *_ = run(sampler, "normal", None)
+    edited, activity, _ = run(sampler, "normal", target)
     assert edited["samples"].isfinite().all()
     assert tiny.relative(edited["samples"], plain["samples"]) > 0.01
     assert activity.any()
-    again, _ = run(sampler, "normal", target)
+    again, *_ = run(sampler, "normal", target)
     assert torch.equal(edited["samples"], again["samples"])
 
 
 @pytest.mark.parametrize("scheduler", comfy.samplers.KSampler.SCHEDULERS)
 def test_every_scheduler_runs_and_is_steered(scheduler):
-    plain, _ = run("euler", scheduler, None)
-    edited, activity = run("euler", scheduler, (tiny.concept(TARGET, 2.0, 0.8),))
+    plain, *_ = run("euler", scheduler, None)
+    edited, activity, _ = run("euler", scheduler, (tiny.concept(TARGET, 2.0, 0.8),))
     assert tiny.relative(edited["samples"], plain["samples"]) > 0.01
     assert activity.any()
 
@@ -46,8 +46,8 @@ def test_an_inpainting_mask_keeps_its_outside():
     mask = torch.zeros(1, 1, 48, 48)
     mask[..., 24:, :] = 1.0
     latent = {"samples": samples, "noise_mask": mask}
-    plain, _ = run("euler", "normal", None, latent)
-    edited, _ = run("euler", "normal", (tiny.concept(TARGET, 2.0),), latent)
+    plain, *_ = run("euler", "normal", None, latent)
+    edited, *_ = run("euler", "normal", (tiny.concept(TARGET, 2.0),), latent)
     assert torch.equal(edited["samples"][..., :3, :], samples[..., :3, :])
     assert tiny.relative(edited["samples"][..., 3:, :], plain["samples"][..., 3:, :]) > 0.01
 
@@ -55,13 +55,13 @@ def test_an_inpainting_mask_keeps_its_outside():
 def test_a_window_the_denoised_part_does_not_reach_does_nothing():
     latent = {"samples": tiny.noise(1, *tiny.SIZE, seed=8)}
     early, late = (tiny.concept(TARGET, 2.0, start=start, end=end) for start, end in ((0.0, 0.3), (0.5, 1.0)))
-    plain, _ = run("euler", "normal", None, latent, denoise=0.5)
+    plain, *_ = run("euler", "normal", None, latent, denoise=0.5)
     assert torch.equal(run("euler", "normal", (early,), latent, denoise=0.5)[0]["samples"], plain["samples"])
     assert not torch.equal(run("euler", "normal", (late,), latent, denoise=0.5)[0]["samples"], plain["samples"])
 
 
 def test_nothing_to_denoise_returns_the_latent():
     latent = {"samples": tiny.noise(1, *tiny.SIZE, seed=8)}
-    found, activity = run("euler", "normal", (tiny.concept(TARGET, 2.0),), latent, denoise=0.0)
+    found, activity, _ = run("euler", "normal", (tiny.concept(TARGET, 2.0),), latent, denoise=0.0)
     assert torch.equal(found["samples"], latent["samples"])
     assert not activity.any()
