@@ -29,12 +29,14 @@ def entries():
     )
 
 
+def schedule(model):
+    return tiny.schedule(model, STEPS, "sgm_uniform")
+
+
 def run(model, refresh, *concepts, momentum=0.0, sampler="euler", cfg=CFG):
     settings = SEGASettings(momentum, refresh=refresh)
     steered = patch_model(model, concepts or entries(), settings)
-    return tiny.sample_cfg(
-        steered, POSITIVE, NEGATIVE, cfg, START, tiny.schedule(model, STEPS, "sgm_uniform"), sampler=sampler
-    )
+    return tiny.sample_cfg(steered, POSITIVE, NEGATIVE, cfg, START, schedule(model), sampler=sampler)
 
 
 def by_hand(model, refresh, momentum):
@@ -46,7 +48,7 @@ def by_hand(model, refresh, momentum):
         )
         for e in entries()
     ]
-    sigmas = tiny.schedule(model, STEPS, "sgm_uniform")
+    sigmas = schedule(model)
     x = sampling.noise_scaling(sigmas[0], START, torch.zeros_like(START), True)
     held: dict[int, tuple[int, object]] = {}
     for step, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
@@ -101,13 +103,13 @@ def test_what_it_costs(model, refresh, evaluated):
     calls = tiny.recorded(model)
     concept = tiny.concept(tiny.unet_cond(11), 2.0, 0.8)
     steered = patch_model(calls.model, (concept,), SEGASettings(0.0, refresh=refresh))
-    tiny.sample_cfg(steered, POSITIVE, NEGATIVE, CFG, START[:1], tiny.schedule(model, STEPS, "sgm_uniform"))
+    tiny.sample_cfg(steered, POSITIVE, NEGATIVE, CFG, START[:1], schedule(model))
     assert sorted(calls.batches) == [2] * (STEPS - evaluated) + [3] * evaluated
 
 
 def test_one_is_the_run_without_it_to_the_bit(model):
     plain = patch_model(model, entries(), SEGASettings(0.3))
-    expected = tiny.sample_cfg(plain, POSITIVE, NEGATIVE, CFG, START, tiny.schedule(model, STEPS, "sgm_uniform"))
+    expected = tiny.sample_cfg(plain, POSITIVE, NEGATIVE, CFG, START, schedule(model))
     assert torch.equal(run(model, 1, momentum=0.3), expected)
 
 
@@ -124,10 +126,7 @@ def test_both_nodes_take_it(model, cfg):
 
 def test_a_second_run_starts_afresh(model):
     steered = patch_model(model, entries(), SEGASettings(0.2, refresh=3))
-    once, again = (
-        tiny.sample_cfg(steered, POSITIVE, NEGATIVE, CFG, START, tiny.schedule(model, STEPS, "sgm_uniform"))
-        for _ in range(2)
-    )
+    once, again = (tiny.sample_cfg(steered, POSITIVE, NEGATIVE, CFG, START, schedule(model)) for _ in range(2))
     assert torch.equal(once, again)
 
 

@@ -22,6 +22,7 @@ def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
     offered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
     assert offered == {
         "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler", "SEGASweep",
+        "SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors",
         "DDIMInvert", "DiffEditMask", "DiffEditSampler", "SliderLoRALoader", "SliderSweep", "LabelledStrip",
     }  # fmt: skip
 

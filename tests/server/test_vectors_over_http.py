@@ -1,0 +1,63 @@
+"""Concept vectors through a real server: recorded, written, chosen from the list, applied."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from graphs import assert_refused, assert_still_runs, calls, latent, node, plain, sega_sampler
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+pytestmark = pytest.mark.server
+
+
+def saved(server, prefix, seed=21):
+    """Record an edit; its latent, and the name of its file as the list shows it."""
+    prompt = sega_sampler(seed=seed)
+    prompt["keep"] = node("SEGASaveVectors", vectors=["sampler", 2], filename_prefix=prefix)
+    edited = latent(server, prompt)
+    (name,) = [found for found in files(server) if found.startswith(prefix)]
+    return edited, name
+
+
+def files(server):
+    return server.client.object_info()["SEGALoadVectors"]["input"]["required"]["file"][1]["options"]
+
+
+def applied(name, seed=21, scale=1.0):
+    prompt = plain(seed=seed)
+    prompt["vectors"] = node("SEGALoadVectors", file=name)
+    prompt["apply"] = node("SEGAApplyVectors", model=["checkpoint", 0], vectors=["vectors", 0], scale=scale)
+    prompt["sampler"]["inputs"]["model"] = ["apply", 0]
+    return prompt
+
+
+def test_a_recorded_edit_comes_back_from_its_file_without_its_concept(server):
+    edited, name = saved(server, "kept/edit")
+    assert name == "kept/edit_00001_.sega.safetensors [output]"
+    before = calls(server)
+    found = latent(server, applied(name))
+    assert calls(server) - before == 4
+    reference = latent(server, plain(seed=21))
+    assert (edited - reference).norm() > 0.01 * reference.norm()
+    assert (found - edited).norm() < 1e-4 * edited.norm()
+    assert torch.equal(latent(server, applied(name, scale=0.0)), reference)
+    with safe_open(server.base / "output" / name.removesuffix(" [output]"), "pt") as file:
+        assert '"SEGASampler"' in file.metadata()["prompt"]
+
+
+def test_a_damaged_file_is_refused_on_its_node(server):
+    _, name = saved(server, "kept/damaged", seed=22)
+    path = server.base / "output" / name.removesuffix(" [output]")
+    with safe_open(path, "pt") as file:
+        header, gamma = file.metadata(), file.get_tensor("gamma").clone()
+    save_file({"gamma": gamma * float("nan")}, path, header)
+    assert_refused(server, applied(name, seed=23), "SEGALoadVectors", "its values are damaged", "record the vectors")
+    path.write_bytes(b"nothing")
+    assert_refused(server, applied(name, seed=24), "no safetensors file")
+    assert_still_runs(server)
+
+
+def test_a_file_that_is_not_in_the_list_is_refused(server):
+    assert_refused(server, applied("../../etc/passwd"), "file")
+    assert_still_runs(server)
