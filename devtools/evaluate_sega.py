@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .evaluate_editing import pack
+from .strips import overview
 
 # Kept apart from every seed that was used while the pack was developed.
 COST_SEED, TRANSFER_SEED = 9_300_000, 9_400_000
@@ -107,6 +109,25 @@ def transfer(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
     return {"recorded on": PROMPT, "recorded share": float(source[:, index].float().mean()), "prompts": rows}
 
 
+def picture(lab: Any, seed: int, file: Path) -> None:
+    """The recorded edit and what it does to the other prompts of the same seed, before above, after below."""
+    host, node = pack("nodes.host.sega"), pack("nodes.vectors").SEGAApplyVectors
+    runs: list[Any] = []
+    recording = host.patch_model(
+        lab.model, concepts(lab, ["glasses"]), pack("nodes.host.concepts").SEGASettings(), runs.append
+    )
+
+    def made(prompt: str, model: Any = None) -> Image.Image:
+        pixels = lab.pictures([seed], lab.encode(prompt), model)[0].movedim(0, -1)
+        return Image.fromarray((pixels * 255).round().byte().numpy())
+
+    columns = [(f"recorded: {PROMPT}", made(PROMPT), made(PROMPT, recording))]
+    vectors = host.recorded(runs[0], lab.model, torch.Size((1, 4, 16, 16)), seed)
+    model = node.execute(lab.model, vectors).result[0]
+    columns += [(f"applied: {prompt}", made(prompt), made(prompt, model)) for prompt in OTHERS]
+    overview(columns).save(file, quality=85)
+
+
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
     """Success against cost: a line for each scale, the reference's momentum as a point of its own."""
     import matplotlib
@@ -144,4 +165,5 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     }
     if out is not None:
         plot(result["cost"], out / "refresh.webp")
+        picture(lab, TRANSFER_SEED, out / "vectors.webp")
     return result
