@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import comfy.model_patcher
 import comfy.supported_models as supported
 import tiny
 import torch
+from random_weights import randomise
 
 FLUX = {
     "image_model": "flux", "guidance_embed": True, "in_channels": 16, "out_channels": 16, "hidden_size": 48,
@@ -53,14 +53,7 @@ def _built(config: Any, state: dict[str, torch.Tensor]) -> Any:
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model(state)
     model.device = tiny.CPU
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.diffusion_model.named_parameters():
-        values = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim > 1:
-            values = values / math.sqrt(parameter[0].numel())
-        else:
-            values = 1 + 0.1 * values if name.endswith(("weight", "scale")) else 0.1 * values
-        parameter.data.copy_(values)
+    randomise(model.diffusion_model)
     return comfy.model_patcher.ModelPatcher(model, tiny.CPU, tiny.CPU)
 
 
