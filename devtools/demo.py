@@ -23,9 +23,9 @@ from .client import Client, Prompt, PromptError, seconds
 from .environment import say
 from .host import ROOT
 from .report import as_asked, asks, background_exact, changes, judged, judged_sweep, psnr, summary
-from .scenes import SCENES, SIZE, SLIDERS, Scene, dials, override
+from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
-from .strips import overview, strip, thumbnail, tinted
+from .strips import notice, overview, strip, thumbnail, tinted
 from .workflows import load, to_prompt
 
 WORKFLOWS = ROOT / "workflows"
@@ -170,6 +170,14 @@ def measure(
     return [("before", pictures[0]), ("after", pictures[-1])]
 
 
+def leave_out(out: Path) -> list[str]:
+    """Write the thumbnails of the workflow files that the portraits checkpoint cannot run: they show no result. Returns
+    the report's lines about them."""
+    for name, reason in LEFT_OUT.items():
+        notice(SOMEONE.picture(1), f"No result to show here: it {reason}.").save(out / f"{name}.jpg", quality=85)
+    return [f"{name}: left out, it {reason}" for name, reason in LEFT_OUT.items()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py demo")
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
@@ -202,9 +210,10 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    lines += leave_out(out)
     overview(columns).save(out / "before-after.webp", quality=85)
     report = out / "report.json"
-    report.write_text(json.dumps({"pictures": pictures}, indent=2) + "\n", encoding="utf-8")
+    report.write_text(json.dumps({"pictures": pictures, "left_out": LEFT_OUT}, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write("\n".join([*lines, f"{report}"]) + "\n")
     return 0
 

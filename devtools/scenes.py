@@ -19,6 +19,11 @@ MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it
 BRUSH = 9  # pixels: the width of the brush that paints a region by hand, so to say; odd
 # What stands for the published sliders that the files name: the demo's own, named by what they change.
 SLIDERS = {"smiling.pt": "smile", "age.pt": "gray_hair", "eyesize.pt": "glasses", "professional.pt": "makeup"}
+# Workflow files that the demo does not run, and why.
+LEFT_OUT = {
+    "instruct_pix2pix": "needs an InstructPix2Pix checkpoint, such as instruct-pix2pix-00-22000",
+    "edit_model_dial": "is experimental and needs an edit model that takes reference latents, such as Flux Kontext",
+}
 SLIDER_NODES = ("SliderLoRALoader", "SliderSweep")
 
 
@@ -54,6 +59,9 @@ class Portrait:
         if self.strokes:
             _paint_hat(picture, who)
         return picture
+
+
+SOMEONE = Portrait({"male": False, "beard": False, "hat": False, "glasses": False})
 
 
 def _alpha(who: Portraits, name: str) -> Image.Image:
@@ -115,7 +123,7 @@ SCENES = {
     "diffedit_replace": Scene(
         {"Source prompt": "a portrait of a woman with no glasses",
          "Target prompt": "a portrait of a woman with glasses"}, (5, 6, 7, 8),
-        Portrait({"male": False, "beard": False, "hat": False, "glasses": False}), {"glasses": True},
+        SOMEONE, {"glasses": True},
         "DiffEdit: no glasses > glasses",
     ),
     "diffedit_manual_mask": Scene(

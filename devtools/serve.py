@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from .environment import say
-from .scenes import SIZE, Portrait
+from .scenes import SIZE, SOMEONE
 from .server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
 
 EXAMPLE = "example.png"  # the picture that the workflow files load: ComfyUI's own, which a base directory has not
@@ -17,7 +17,7 @@ def place_example(base: Path) -> None:
     """Put a portrait where the workflow files look for their picture, if nothing is there."""
     file = base / "input" / EXAMPLE
     if not file.exists():
-        Portrait({"male": False, "beard": False, "hat": False, "glasses": False}).picture(1).save(file)
+        SOMEONE.picture(1).save(file)
 
 
 def main() -> int:

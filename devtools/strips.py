@@ -63,6 +63,18 @@ def thumbnail(pictures: Sequence[Image.Image], side: int = 256) -> Image.Image:
     return sheet
 
 
+def notice(picture: Image.Image, words: str, side: int = 256) -> Image.Image:
+    """A workflow's tile where there is no result to show: the picture it starts from, and words beside it."""
+    font = ImageFont.load_default(20)
+    sheet = Image.new("RGB", (2 * side, side), PAPER)
+    sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (0, 0))
+    lines = _wrapped(words, font, side - 2 * MARGIN)
+    text = ImageDraw.Draw(sheet)
+    for i, line in enumerate(lines):
+        text.text((side + MARGIN, side // 2 + (i - len(lines) / 2) * LINE * 1.2), line, INK, font)
+    return sheet
+
+
 def overview(columns: list[tuple[str, Image.Image, Image.Image]], side: int = 188) -> Image.Image:
     """A wide picture: a column for each edit, before above, after below, its words between them."""
     font = ImageFont.load_default(15)

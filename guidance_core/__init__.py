@@ -12,6 +12,7 @@ from .diffedit import difference_map as difference_map
 from .diffedit import grow_mask as grow_mask
 from .diffedit import heatmap as heatmap
 from .diffedit import masked_decode as masked_decode
+from .instruct_pix2pix import add_image_guidance as add_image_guidance
 from .inversion import LARGEST_RESIDUAL as LARGEST_RESIDUAL
 from .inversion import Level as Level
 from .inversion import accelerate as accelerate

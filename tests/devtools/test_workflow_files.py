@@ -10,7 +10,7 @@ from PIL import Image
 
 from devtools.demo import with_previews
 from devtools.report import meaning
-from devtools.scenes import SCENES, SLIDER_NODES, SLIDERS, concepts, dials, group_nodes, override
+from devtools.scenes import LEFT_OUT, SCENES, SLIDER_NODES, SLIDERS, concepts, dials, group_nodes, override
 from devtools.serve import EXAMPLE
 from devtools.workflows import load, to_prompt
 
@@ -24,7 +24,18 @@ PICTURE = {
 }  # fmt: skip
 SLIDER = {"slider_basic", "slider_compose_four"}
 SWEEP = {"slider_sweep_strip"}
-TO_CHANGE = {"SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler"}
+EDIT_MODEL = {"instruct_pix2pix", "edit_model_dial"}
+TO_CHANGE = {
+    "SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
+    "InstructPix2PixGuider",
+}  # fmt: skip
+# The folder of what a loader loads. A model that comes in three files has three loaders.
+LOADERS = {
+    "CheckpointLoaderSimple": "checkpoints", "UNETLoader": "diffusion_models", "DualCLIPLoader": "text_encoders",
+    "VAELoader": "vae",
+}  # fmt: skip
+THREE_FILES = {"UNETLoader", "DualCLIPLoader", "VAELoader"}
+SCALES = {"ImageScaleToTotalPixels", "FluxKontextImageScale"}
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -37,7 +48,13 @@ def workflow(file):
     return load(file)
 
 
-@pytest.fixture(params=sorted(SEGA | SLIDER))
+@pytest.fixture(params=sorted(SCENES))
+def scene_file(request):
+    """A workflow file that the demo runs."""
+    return ROOT / "workflows" / f"{request.param}.json"
+
+
+@pytest.fixture(params=sorted(SEGA | SLIDER | {"edit_model_dial"}))
 def twice_sampled(request):
     """A workflow that samples without and with the edit."""
     return load(ROOT / "workflows" / f"{request.param}.json")
@@ -50,7 +67,7 @@ def slider_workflow(request):
 
 @pytest.fixture(params=sorted(PICTURE))
 def picture_workflow(request):
-    """A workflow that edits a picture of the user's."""
+    """A workflow that inverts a picture of the user's."""
     return load(ROOT / "workflows" / f"{request.param}.json")
 
 
@@ -59,7 +76,9 @@ def of_type(workflow, kind):
 
 
 def test_the_files_are_there():
-    assert {file.stem for file in FILES} == SEGA | PICTURE | SLIDER | SWEEP == set(SCENES)
+    assert set(SCENES) == SEGA | PICTURE | SLIDER | SWEEP
+    assert set(LEFT_OUT) == EDIT_MODEL
+    assert {file.stem for file in FILES} == set(SCENES) | set(LEFT_OUT)
 
 
 def test_names_suit_the_templates_page(file):
@@ -73,18 +92,25 @@ def test_it_has_a_thumbnail(file):
 
 
 def test_it_is_small(file, workflow):
-    """8 to 12 nodes, 14 with a picture to load; further links of a chain are not counted."""
-    repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in ("SEGAConcept", "SliderLoRALoader"))
-    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if file.stem in PICTURE else 12)
+    """8 to 12 nodes, 14 with a picture to load. Not counted are further links of a chain, further loaders of one model,
+    and an edit model's second sampler with its decoder."""
+    kinds = ("SEGAConcept", "SliderLoRALoader", *(["KSampler", "VAEDecode"] if file.stem in EDIT_MODEL else []))
+    repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in kinds)
+    repeated += max(0, sum(node["type"] in THREE_FILES for node in workflow["nodes"]) - 1)
+    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if file.stem in PICTURE | EDIT_MODEL else 12)
 
 
-def test_it_names_a_public_checkpoint(workflow):
-    (loader,) = of_type(workflow, "CheckpointLoaderSimple")
-    (model,) = loader["properties"]["models"]
-    assert [model["name"]] == loader["widgets_values"]
-    assert model["url"].startswith("https://")
-    assert model["url"].endswith(model["name"])
-    assert model["directory"] == "checkpoints"
+def test_it_names_public_files_of_its_model(file, workflow):
+    loaders = [node for node in workflow["nodes"] if node["type"] in LOADERS]
+    three = file.stem == "edit_model_dial"
+    assert {node["type"] for node in loaders} == (THREE_FILES if three else {"CheckpointLoaderSimple"})
+    for loader in loaders:
+        models, values = loader["properties"]["models"], loader["widgets_values"]
+        assert [model["name"] for model in models] == [v for v in values if v.endswith(".safetensors")]
+        for model in models:
+            assert model["url"].startswith("https://")
+            assert model["url"].endswith(model["name"])
+            assert model["directory"] == LOADERS[loader["type"]]
 
 
 def test_sliders_name_the_authors_files(slider_workflow):
@@ -100,12 +126,14 @@ def test_sliders_name_the_authors_files(slider_workflow):
 
 
 def test_its_size_is_the_checkpoints(file, workflow):
-    if file.stem not in PICTURE:
+    if file.stem in PICTURE | EDIT_MODEL:
+        (scale,) = (node for node in workflow["nodes"] if node["type"] in SCALES)
+        megapixels = 0.25 if file.stem == "instruct_pix2pix" else 1.0  # 512² for a checkpoint on SD 1.5
+        kontext = scale["type"] == "FluxKontextImageScale"  # knows that family's sizes by itself
+        assert scale.get("widgets_values") == (None if kontext else ["lanczos", megapixels, 8])
+    else:
         (latent,) = of_type(workflow, "EmptyLatentImage")
         assert latent["widgets_values"] == [1024, 1024, 1]
-    else:
-        (scale,) = of_type(workflow, "ImageScaleToTotalPixels")
-        assert scale["widgets_values"] == ["lanczos", 1.0, 8]
 
 
 def test_seeds_are_fixed(workflow):
@@ -122,7 +150,7 @@ def test_the_same_sampler_runs_twice_from_one_fixed_seed(twice_sampled):
     prompt = to_prompt(workflow, INFO)
     first, second = (prompt[str(node["id"])]["inputs"] for node in (before, after))
     assert {name for name in first if first[name] != second[name]} == {"model"}
-    assert prompt[first["model"][0]]["class_type"] == "CheckpointLoaderSimple"
+    assert prompt[first["model"][0]]["class_type"] in {"CheckpointLoaderSimple", "UNETLoader"}
     assert prompt[second["model"][0]]["class_type"] in {"SEGAGuidance", "SliderLoRALoader"}
 
 
@@ -196,6 +224,32 @@ def test_sega_steers_only_the_decode():
     assert by_kind["SamplerCustomAdvanced"]["latent_image"] == by_kind["DDIMInvert"]["latent_image"]
 
 
+def test_instruct_pix2pix_samples_the_guiders_own_latent():
+    prompt = to_prompt(load(ROOT / "workflows" / "instruct_pix2pix.json"), INFO)
+    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    guider, sampler = by_kind["InstructPix2PixGuider"], by_kind["SamplerCustomAdvanced"][1]
+    assert (sampler["guider"], sampler["latent_image"]) == ([guider[0], 0], [guider[0], 1])
+    assert (guider[1]["text_scale"], guider[1]["image_scale"]) == (7.5, 1.5)
+    assert by_kind["BasicScheduler"][1]["denoise"] == 1.0
+    texts = {key: prompt[guider[1][key][0]]["_meta"]["title"] for key in ("positive", "negative")}
+    assert texts == {"positive": "Instruction", "negative": "Negative prompt"}
+
+
+def test_the_dial_is_marked_as_experimental_and_its_picture_is_the_reference():
+    workflow = load(ROOT / "workflows" / "edit_model_dial.json")
+    (note,) = of_type(workflow, "Note")
+    assert note["title"].startswith("EXPERIMENTAL")
+    assert "EXPERIMENTAL: not yet run on real weights." in note["widgets_values"][0]
+    assert workflow["groups"][0]["title"].startswith("EXPERIMENTAL")
+    prompt = to_prompt(workflow, INFO)
+    (sampler, _) = (node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler")
+    guidance = prompt[sampler["positive"][0]]
+    reference = prompt[guidance["inputs"]["conditioning"][0]]
+    assert (guidance["class_type"], reference["class_type"]) == ("FluxGuidance", "ReferenceLatent")
+    assert reference["inputs"]["latent"] == sampler["latent_image"]
+    assert sampler["cfg"] == 1.0  # a guidance-distilled model: the concept's direction starts from the positive
+
+
 def test_strokes_are_not_inverted():
     (node,) = of_type(load(ROOT / "workflows" / "sdedit_strokes.json"), "DDIMInvert")
     assert node["widgets_values"][4] == "random"
@@ -226,8 +280,9 @@ def test_one_note_and_only_what_to_change_is_red(workflow):
 def test_one_group_holds_checkpoint_size_or_picture_and_prompts(file, workflow):
     inside = group_nodes(workflow)
     kinds = {node["type"] for node in workflow["nodes"] if str(node["id"]) in inside}
-    size = {"LoadImage", "ImageScaleToTotalPixels"} if file.stem in PICTURE else {"EmptyLatentImage"}
-    assert kinds == {"CheckpointLoaderSimple", "CLIPTextEncode", *size}
+    size = {"LoadImage", *SCALES} if file.stem in PICTURE | EDIT_MODEL else {"EmptyLatentImage"}
+    assert kinds == {node["type"] for node in workflow["nodes"]} & {*LOADERS, "CLIPTextEncode", *size}
+    assert kinds >= {"CLIPTextEncode"} | (size - SCALES)
     outside = {node["type"] for node in workflow["nodes"] if str(node["id"]) not in inside}
     assert not kinds & outside
 
@@ -252,8 +307,9 @@ def test_links_agree_with_the_slots(workflow):
         assert nodes[origin]["outputs"][origin_slot]["type"] == nodes[target]["inputs"][target_slot]["type"] == kind
 
 
-def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(file, workflow):
-    prompt, scene = to_prompt(workflow, INFO), SCENES[file.stem]
+def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_file):
+    workflow, scene = load(scene_file), SCENES[scene_file.stem]
+    prompt = to_prompt(workflow, INFO)
     changed = override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
     inside = group_nodes(workflow)
     assert prompt == to_prompt(workflow, INFO)  # it is a copy that was changed
@@ -278,8 +334,9 @@ def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(file, wo
         assert image == "someone.png"
 
 
-def test_a_prompt_outside_the_group_is_not_replaced(file, workflow):
-    scene, prompt = SCENES[file.stem], to_prompt(workflow, INFO)
+def test_a_prompt_outside_the_group_is_not_replaced(scene_file):
+    workflow, scene = load(scene_file), SCENES[scene_file.stem]
+    prompt = to_prompt(workflow, INFO)
     for node in of_type(workflow, "CLIPTextEncode"):
         node["pos"][0] += 10_000
     if scene.prompts:
@@ -287,13 +344,14 @@ def test_a_prompt_outside_the_group_is_not_replaced(file, workflow):
             override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
 
 
-def test_the_picture_is_one_that_the_page_has(picture_workflow):
-    (node,) = of_type(picture_workflow, "LoadImage")
+@pytest.mark.parametrize("name", sorted(PICTURE | EDIT_MODEL))
+def test_the_picture_is_one_that_the_page_has(name):
+    (node,) = of_type(load(ROOT / "workflows" / f"{name}.json"), "LoadImage")
     assert node["widgets_values"] == [EXAMPLE, "image"]
 
 
-def test_the_demo_has_seeds_and_words_for_it(file, workflow):
-    scene = SCENES[file.stem]
+def test_the_demo_has_seeds_and_words_for_it(scene_file):
+    file, workflow, scene = scene_file, load(scene_file), SCENES[scene_file.stem]
     assert len(set(scene.seeds)) >= (6 if file.stem in SEGA else 3 if file.stem in PICTURE else 4)
     assert (scene.portrait is not None) == (file.stem in PICTURE)
     assert bool(dials(to_prompt(workflow, INFO))) == (file.stem in SLIDER | SWEEP)

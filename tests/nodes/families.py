@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import comfy.model_patcher
 import comfy.supported_models as supported
 import tiny
 import torch
+from random_weights import randomise
 
 FLUX = {
     "image_model": "flux", "guidance_embed": True, "in_channels": 16, "out_channels": 16, "hidden_size": 48,
@@ -49,18 +49,11 @@ class Family:
         return tiny.sample_cfg(model, self.positive, self.negative, cfg, start, sigmas, **options)
 
 
-def _built(config: Any) -> Any:
+def _built(config: Any, state: dict[str, torch.Tensor]) -> Any:
     config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({})
+    model = config.get_model(state)
     model.device = tiny.CPU
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.diffusion_model.named_parameters():
-        values = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim > 1:
-            values = values / math.sqrt(parameter[0].numel())
-        else:
-            values = 1 + 0.1 * values if name.endswith(("weight", "scale")) else 0.1 * values
-        parameter.data.copy_(values)
+    randomise(model.diffusion_model)
     return comfy.model_patcher.ModelPatcher(model, tiny.CPU, tiny.CPU)
 
 
@@ -69,18 +62,21 @@ def _cond(seed: int, pooled: int = 0, tokens: int = 8) -> list:
     return [[tiny.noise(1, tokens, 16, seed=1000 + seed), options]]
 
 
-def _family(config: Any, shape: tuple[int, ...], pooled: int = 0) -> Family:
-    return Family(_built(config), _cond(1, pooled), _cond(2, pooled), shape)
+def _family(config: Any, shape: tuple[int, ...], pooled: int = 0, state: dict | None = None) -> Family:
+    return Family(_built(config, state or {}), _cond(1, pooled), _cond(2, pooled), shape)
 
 
 def sd() -> Family:
     return Family(tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2), (4, 8, 8))
 
 
+SDXL = {**tiny.UNET, "num_classes": "sequential", "adm_in_channels": 2816, "use_linear_in_transformer": True}
+HEADS = {"num_heads": 2, "num_head_channels": -1}
+
+
 def sdxl() -> Family:
-    unet = {**tiny.UNET, "num_classes": "sequential", "adm_in_channels": 2816, "use_linear_in_transformer": True}
-    config = supported.SDXL(unet)
-    config.unet_config.update({"num_heads": 2, "num_head_channels": -1})
+    config = supported.SDXL(SDXL)
+    config.unet_config.update(HEADS)
     return _family(config, (4, 8, 8), pooled=1280)
 
 
@@ -98,6 +94,21 @@ def lumina() -> Family:
 
 def wan() -> Family:
     return _family(supported.WAN21_T2V(WAN), (16, 3, 8, 8))
+
+
+def instruct_pix2pix() -> Family:
+    """SD 1.5 with a picture's latent in four further input channels."""
+    config = supported.SD15_instructpix2pix({**tiny.UNET, "in_channels": 8})
+    config.unet_config.update(HEADS)
+    return _family(config, (4, 8, 8))
+
+
+def sdxl_instruct_pix2pix(cosxl: bool) -> Family:
+    """The same of SDXL. cosxl: as CosXL Edit, of which the host scales the picture too."""
+    config = supported.SDXL_instructpix2pix({**SDXL, "in_channels": 8})
+    config.unet_config.update(HEADS)
+    state = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
+    return _family(config, (4, 8, 8), pooled=1280, state=state if cosxl else {})
 
 
 FAMILIES = {"sd": sd, "sdxl": sdxl, "sd3": sd3, "flux": flux, "lumina": lumina, "wan": wan}

@@ -29,7 +29,8 @@ def diffusers() -> Any:
 def reference_unet(model: Any) -> Any:
     """ComfyUI's UNet, weights and all, as diffusers' UNet2DConditionModel."""
     unet = diffusers().UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        sample_size=8, in_channels=model.model.diffusion_model.in_channels, out_channels=4,
+        block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=16, attention_head_dim=2,
@@ -42,6 +43,29 @@ def reference_unet(model: Any) -> Any:
     return unet.eval()
 
 
+def ddim_scheduler(kind: str = "DDIMScheduler") -> Any:
+    """A DDIM scheduler with Stable Diffusion's noise levels."""
+    return getattr(diffusers(), kind)(
+        num_train_timesteps=TRAINED_STEPS, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, set_alpha_to_one=True, steps_offset=1, timestep_spacing="leading",
+    )  # fmt: skip
+
+
+def bare_pipeline(kind: str, model: Any, **modules: Any) -> Any:
+    """A pipeline around the UNet, without VAE and text encoder; modules: those that only this kind has."""
+    library = diffusers()
+    pipeline = getattr(library, kind)
+    pipe = pipeline.__new__(pipeline)
+    library.DiffusionPipeline.__init__(pipe)
+    pipe.register_modules(
+        vae=None, text_encoder=None, tokenizer=None, unet=reference_unet(model), scheduler=ddim_scheduler(),
+        safety_checker=None, feature_extractor=None, **modules,
+    )  # fmt: skip
+    pipe.vae_scale_factor = 8
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def tokens_of(conditioning: list) -> torch.Tensor:
     return conditioning[0][0]
 
@@ -50,12 +74,7 @@ class Reference:
     """The pipeline with a text encoder that looks embeddings up instead of computing them."""
 
     def __init__(self, model: Any, positive: list, negative: list):
-        library = diffusers()
         table = {"positive": tokens_of(positive), "": tokens_of(negative)}
-        scheduler = library.DDIMScheduler(
-            num_train_timesteps=TRAINED_STEPS, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-            clip_sample=False, set_alpha_to_one=True, steps_offset=1, timestep_spacing="leading",
-        )  # fmt: skip
 
         def tokenizer(texts, **kwargs):
             texts = [texts] if isinstance(texts, str) else texts
@@ -67,17 +86,9 @@ class Reference:
         def text_encoder(ids):
             return (torch.cat([list(table.values())[int(i)] for i in ids[:, 0]]),)
 
-        pipeline = library.SemanticStableDiffusionPipeline
-        self.pipe = pipeline.__new__(pipeline)
-        library.DiffusionPipeline.__init__(self.pipe)
-        self.pipe.register_modules(
-            vae=None, text_encoder=None, tokenizer=None, unet=reference_unet(model), scheduler=scheduler,
-            safety_checker=None, feature_extractor=None,
-        )  # fmt: skip
+        self.pipe = bare_pipeline("SemanticStableDiffusionPipeline", model)
         self.pipe.tokenizer, self.pipe.text_encoder = tokenizer, text_encoder
-        self.pipe.vae_scale_factor = 8
         self.pipe.image_processor = SimpleNamespace(postprocess=lambda image, **kwargs: image)
-        self.pipe.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
     def __call__(self, latents: torch.Tensor, steps: int, cfg: float, concepts: list, **options: Any) -> torch.Tensor:

@@ -14,28 +14,16 @@ from typing import Any
 import oracle
 import torch
 
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-
 
 class DiffEditReference:
     """The pipeline without VAE and text encoder: latents and embeddings go in directly."""
 
     def __init__(self, model: Any):
-        library = oracle.diffusers()
-        options = {"num_train_timesteps": oracle.TRAINED_STEPS, "clip_sample": False, "set_alpha_to_one": True, **BETAS}
-        self.scheduler = library.DDIMScheduler(steps_offset=1, timestep_spacing="leading", **options)
-        self.inverse = library.DDIMInverseScheduler(steps_offset=1, timestep_spacing="leading", **options)
-        self.pipeline = library.StableDiffusionDiffEditPipeline
-        self.pipe = self.pipeline.__new__(self.pipeline)
-        library.DiffusionPipeline.__init__(self.pipe)
-        self.pipe.register_modules(
-            vae=None, text_encoder=None, tokenizer=None, unet=oracle.reference_unet(model), scheduler=self.scheduler,
-            safety_checker=None, feature_extractor=None, inverse_scheduler=self.inverse,
-        )  # fmt: skip
+        self.inverse = oracle.ddim_scheduler("DDIMInverseScheduler")
+        self.pipe = oracle.bare_pipeline("StableDiffusionDiffEditPipeline", model, inverse_scheduler=self.inverse)
+        self.scheduler = self.pipe.scheduler
         self.pipe.vae = SimpleNamespace(dtype=torch.float32, config=SimpleNamespace(scaling_factor=1.0))
-        self.pipe.vae_scale_factor = 8
         self.pipe.image_processor = SimpleNamespace(preprocess=lambda image: image)
-        self.pipe.set_progress_bar_config(disable=True)
 
     def invert(self, latents: torch.Tensor, positive: list, steps: int, strength: float) -> list[torch.Tensor]:
         """The states that `invert` stores, by increasing noise, as diffusers has them: x_vp = x/√(1 + σ²)."""
@@ -61,7 +49,7 @@ class DiffEditReference:
         ratio: float, steps: int, strength: float, monkeypatch: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """(mask [1, h, w], map before clamping [1, h, w]) with the given noises [n, C, h, w]."""
-        module = importlib.import_module(self.pipeline.__module__)
+        module = importlib.import_module(type(self.pipe).__module__)
         seen: list[torch.Tensor] = []
         monkeypatch.setattr(module, "randn_tensor", lambda shape, **kwargs: noises.reshape(shape))
         clamp = torch.Tensor.clamp

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import comfy.controlnet
 import comfy.hooks
+import families
+import node_helpers
 import pytest
 import tiny
 import torch
@@ -119,6 +121,22 @@ def test_the_conditioning_that_was_given_is_left_alone():
     before = dict(given[0][1])
     concept_conds(tiny.concept(given), [{"guidance": 3.5, "hooks": "other"}])
     assert given[0][1] == before
+
+
+def test_on_a_flux_a_concept_sees_the_positives_reference_picture():
+    """As an edit model takes it. A concept that says the positive's words is then no direction."""
+    flux = families.flux()
+    reference, start = tiny.noise(1, *flux.shape, seed=5), flux.noise()
+    positive = node_helpers.conditioning_set_values(flux.positive, {"reference_latents": [reference]})
+
+    def end(given, *concepts):
+        model = tiny.steer(flux.model, *concepts, momentum=0.1)
+        return tiny.sample_cfg(model, given, given, 1.0, start, tiny.schedule(model, 3))
+
+    plain = end(positive)
+    assert tiny.relative(end(positive, tiny.concept(flux.positive, SCALE)), plain) < 1e-5
+    assert tiny.relative(end(positive, tiny.concept(flux.negative, SCALE)), plain) > 0.01
+    assert tiny.relative(end(flux.positive), plain) > 0.01  # the reference counts
 
 
 def low_rank(model) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from semantic_steering.nodes import NODES
 from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
 from semantic_steering.nodes.host.concepts import ConceptInput
 from semantic_steering.nodes.host.lora_files import MissingClip
+from semantic_steering.nodes.instruct_pix2pix import InstructPix2PixGuider
 from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 from semantic_steering.nodes.sliders import NODES as SliderNodes
@@ -91,12 +92,22 @@ VECTORS = {
         ("model", "MODEL", *SOCKET), ("vectors", "SEGA_VECTORS", *SOCKET), ("scale", FLOAT, 1.0, -20.0, 20.0),
     ],
 }  # fmt: skip
-TABLES = EDITING | SLIDERS | VECTORS
-FOLDERS = dict.fromkeys(EDITING, "DiffEdit") | dict.fromkeys(SLIDERS, "sliders") | dict.fromkeys(VECTORS, "SEGA")
+INSTRUCTING = {
+    "InstructPix2PixGuider": [
+        ("model", "MODEL", *SOCKET), ("positive", "CONDITIONING", *SOCKET), ("negative", "CONDITIONING", *SOCKET),
+        ("vae", "VAE", *SOCKET), ("pixels", "IMAGE", *SOCKET), ("text_scale", FLOAT, 7.5, 0.0, 100.0),
+        ("image_scale", FLOAT, 1.5, 0.0, 100.0), ("concepts", "SEGA_CONCEPTS", *SOCKET),
+    ],
+}  # fmt: skip
+TABLES = EDITING | INSTRUCTING | SLIDERS | VECTORS
+# By table: what its nodes' category ends in, and a word that each of them can be searched by.
+CATEGORIES = [(EDITING, "DiffEdit", {"DiffEdit"}), (INSTRUCTING, "InstructPix2Pix", {"InstructPix2Pix"}),
+              (SLIDERS, "sliders", {"strip", "slider"}), (VECTORS, "SEGA", {"semantic guidance"})]  # fmt: skip
 EDITING_OUTPUTS = {
     "DDIMInvert": [("inversion", "INVERSION"), ("noise", "NOISE"), ("sigmas", "SIGMAS"), ("inverted_latent", "LATENT")],
     "DiffEditMask": [("mask", "MASK"), ("heatmap", "MASK")],
     "DiffEditSampler": [("latent", "LATENT")],
+    "InstructPix2PixGuider": [("guider", "GUIDER"), ("latent", "LATENT")],
     "LabelledStrip": [("image", "IMAGE")],
     "SEGASaveVectors": [],
     "SEGALoadVectors": [("vectors", "SEGA_VECTORS")],
@@ -106,7 +117,8 @@ EDITING_OUTPUTS = {
 }
 EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp", "end_percent", "apply_to"}
 EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
-EDITING_OPTIONAL |= {"LabelledStrip": set(), "SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
+EDITING_OPTIONAL |= {"InstructPix2PixGuider": {"concepts"}, "LabelledStrip": set()}
+EDITING_OPTIONAL |= {"SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
 EDITING_OPTIONAL |= {name: set() for name in VECTORS}
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
 
@@ -143,7 +155,8 @@ class TestEditingNodes:
             for entry in schema.inputs
         ]
         assert found[: len(TABLES[name])] == TABLES[name]
-        assert schema.category == f"semantic steering/{FOLDERS[name]}"
+        (category,) = (category for table, category, _ in CATEGORIES if name in table)
+        assert schema.category == f"semantic steering/{category}"
 
     def test_outputs_keep_their_names_order_and_types(self, name):
         found = [(entry.display_name, entry.get_io_type()) for entry in SCHEMAS[name].outputs]
@@ -179,8 +192,7 @@ def test_every_input_has_a_tooltip_and_every_node_can_be_searched(name):
     assert all(entry.tooltip for entry in schema.inputs)
     assert all(entry.tooltip for entry in schema.outputs) or name in INPUTS
     assert schema.description
-    sega = name in INPUTS or name in VECTORS
-    words = {"semantic guidance"} if sega else {"DiffEdit"} if name in EDITING else {"strip", "slider"}
+    (words,) = [words for table, _, words in [(INPUTS, "SEGA", {"semantic guidance"}), *CATEGORIES] if name in table]
     assert words & set(schema.search_aliases)
 
 
@@ -188,7 +200,9 @@ def test_every_node_has_its_contract_here():
     assert set(SCHEMAS) == set(INPUTS) | set(TABLES)
 
 
-@pytest.mark.parametrize("node", [DDIMInvert, DiffEditMask, DiffEditSampler, LabelledStrip, *SliderNodes])
+@pytest.mark.parametrize(
+    "node", [DDIMInvert, DiffEditMask, DiffEditSampler, InstructPix2PixGuider, LabelledStrip, *SliderNodes]
+)
 def test_execute_takes_the_schemas_inputs_with_their_defaults(node):
     """Called directly: names, order and defaults of a call are those of the page."""
     parameters = list(inspect.signature(node.execute).parameters.values())

@@ -20,6 +20,7 @@ import comfy.supported_models_base
 import torch
 from comfy.model_base import ModelType
 from comfy.patcher_extension import WrappersMP
+from random_weights import randomise
 from semantic_steering.guidance_core import Window
 from semantic_steering.nodes.host.concepts import ConceptInput, SEGASettings
 from semantic_steering.nodes.host.sega import patch_model
@@ -92,14 +93,7 @@ def unet_model(model_type: ModelType = ModelType.EPS, seed: int = 0) -> Any:
     config = Config(UNET)
     config.set_inference_dtype(torch.float32, None)
     model = comfy.model_base.BaseModel(config, model_type=model_type, device=CPU)
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.diffusion_model.named_parameters():
-        values = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim > 1:
-            values = values / math.sqrt(parameter[0].numel())
-        else:
-            values = 1 + 0.1 * values if name.endswith("weight") else 0.1 * values
-        parameter.data.copy_(values)
+    randomise(model.diffusion_model, seed)
     return _patcher(model)
 
 
@@ -143,13 +137,15 @@ def steer(model: Any, *concepts: ConceptInput, momentum: float = 0.0, beta: floa
 
 @dataclass
 class Call:
-    """One forward pass. conds: for each chunk of the batch, which conditioning it belongs to."""
+    """One forward pass. conds: for each chunk of the batch, which conditioning it belongs to; concat: the channels
+    beside the latent's."""
 
     batch: int
     sigma: float
     conds: list[int]
     context: torch.Tensor
     control: Any
+    concat: torch.Tensor | None
 
 
 @dataclass
@@ -168,7 +164,7 @@ def recorded(model: Any) -> Calls:
 
     def note(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         conds = list((transformer_options or {}).get("cond_or_uncond", []))
-        calls.seen.append(Call(len(x), float(t[0]), conds, c_crossattn, control))
+        calls.seen.append(Call(len(x), float(t[0]), conds, c_crossattn, control, c_concat))
         return executor(x, t, c_concat, c_crossattn, control, transformer_options or {}, **kwargs)
 
     calls.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test.recorded", note)

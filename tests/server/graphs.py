@@ -106,6 +106,7 @@ INVERT = {
 }  # fmt: skip
 MASK = {"strength": 0.5, "threshold": 0.5, "grow": 0, "blur": 0, "maps": 2, "clamp": 2.0, "seed": 0}
 PICTURE = "picture.png"
+INSTRUCT_PIX2PIX, KONTEXT, VAE = "instruct.safetensors", "kontext.safetensors", "vae16.safetensors"  # edit_models.py
 
 
 def inverted(**changes: Any) -> Prompt:
