@@ -115,11 +115,17 @@ def without_restrictions(conds: list[dict]) -> list[dict]:
     return copies
 
 
-def limited_bases(guider: Any) -> list[str]:
-    """Conditionings of the guider that can be a base but are limited to an area, mask or range: the host returns
-    exactly 0 outside it, so the base needs one extra copy without the limit."""
+def bases_to_copy(guider: Any) -> list[str]:
+    """Conditionings of the guider that can be a base, but whose own estimate is not one: the base is an extra copy.
+
+    Limited to an area, mask or range, the host returns exactly 0 outside it. And where a patch mixes the attention
+    outputs of positive and negative (NAG), their estimates hold what no concept's has.
+    """
     limits = {"area", "mask", "start_percent", "end_percent"}
-    return [name for name in BASES if any(limits & cond.keys() for cond in guider.conds.get(name) or [])]
+    patches = guider.model_options["transformer_options"].get("patches", {})
+    mixed = any(patches.get(name) for name in ("attn1_output_patch", "attn2_output_patch"))
+    conds = {name: guider.conds.get(name) or [] for name in BASES}
+    return [name for name in BASES if conds[name] and (mixed or any(limits & cond.keys() for cond in conds[name]))]
 
 
 def base_name(guider: Any, base: str) -> str:

@@ -116,7 +116,7 @@ class SEGARun:
             conditioning.check_width(entry, cond, guider.conds["positive"])
         for i, cond in enumerate(conds):
             guider.conds[self.concept_key(i)] = cond
-        for name in conditioning.limited_bases(guider):
+        for name in conditioning.bases_to_copy(guider):
             guider.conds[self.whole_key(name)] = conditioning.without_restrictions(guider.conds[name])
         for kind, wrapper in (
             (WrappersMP.PREPARE_SAMPLING, self._prepare_sampling),
