@@ -128,6 +128,15 @@ def bases_to_copy(guider: Any) -> list[str]:
     return [name for name in BASES if conds[name] and (mixed or any(limits & cond.keys() for cond in conds[name]))]
 
 
+def has_image_prompt(model_options: dict) -> bool:
+    """Whether the attention to the text is patched, as IP-Adapter, InstantID, PuLID and ControlLLLite do it.
+
+    They choose what to add to a chunk by its index, and know those of positive and negative only.
+    """
+    options = model_options["transformer_options"]
+    return bool(options.get("patches_replace", {}).get("attn2") or options.get("patches", {}).get("attn2_patch"))
+
+
 def base_name(guider: Any, base: str) -> str:
     """Which conditioning of the guider the concepts' directions start from.
 
