@@ -20,11 +20,16 @@ BASES = ("negative", "positive", "empty_negative_prompt")
 
 
 def check_guider(guider: Any) -> None:
-    """Refuse guiders that run two models: a difference across models is no direction."""
+    """Refuse guiders that run two models (a difference across models is no direction) or know no positive."""
     if getattr(guider, "uncond_model_patcher", None) is not None:
         raise ValueError(
             "SEGA cannot steer a Dual Model CFG Guider: positive and negative come from two models, so their "
             "difference is not an edit direction. Use CFGGuider, or leave its model_negative unconnected"
+        )
+    if not guider.conds.get("positive"):
+        raise ValueError(
+            f"SEGA cannot steer this guider: it has no positive conditioning (it has {', '.join(guider.conds)}), from "
+            "which concepts take their context. Use CFGGuider or a KSampler"
         )
 
 

@@ -25,6 +25,7 @@ from . import conditioning
 from .activity import Activity
 from .concepts import ConceptInput, SEGASettings
 from .masks import latent_mask
+from .runs import add_outer_sample
 from .steps import StepClock
 
 logger = logging.getLogger("semantic_steering")
@@ -61,7 +62,7 @@ def patch_model(
         run.clock.finish()
         return samples
 
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
+    add_outer_sample(patched, KEY, outer_sample, "SEGA")
     return patched
 
 
