@@ -114,7 +114,13 @@ def plan(guider: Any, sliders: Sequence[Slider], batch: int, sigmas: Tensor) -> 
             f"apply_to is positive, but this guider has no positive conditioning (it has {', '.join(guider.conds)}). "
             "Set apply_to to both, or use CFGGuider"
         )
+    windows = guider.model_options.get("context_handler")
     for slider in sliders:
+        if slider.sweeps and windows is not None and windows.dim == 0 and batch > windows.context_length:
+            raise ValueError(
+                "the model carries a sweep of strengths, and its context windows (dim 0) take the batch apart. Remove "
+                "them, or sample each strength in a run of its own with Slider LoRA Loader"
+            )
         if slider.sweeps and len(slider.strengths) != batch:
             raise ValueError(
                 f"the model carries a sweep of {len(slider.strengths)} strengths, the latent has a batch of {batch}; "

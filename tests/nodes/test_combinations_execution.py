@@ -14,7 +14,7 @@ from comfy.context_windows import ContextFuseMethods, ContextSchedules, IndexLis
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_multigpu import MultiGPUCFGSplitNode
 from comfy_extras.nodes_torch_compile import TorchCompileModel
-from sliding import ONE, load
+from sliding import ONE, load, sweep
 
 
 def windowed(model, length, overlap, dim):
@@ -75,6 +75,16 @@ class TestContextWindows:
         found, expected = sd.sample(one, start), sd.sample(other, start)
         assert tiny.relative(found, expected) < CLOSE
         assert tiny.relative(found, sd.sample(sd.model, start)) > ACTS / 10
+
+    @compat("Context windows", "Slider Sweep")
+    def test_a_sweep_of_what_windows_take_apart_is_refused(self):
+        """A strength belongs to a picture of the whole batch, not to a place in a window."""
+        sd = families.sd()
+        strengths = "0, 0.2, 0.4, 0.6, 0.8, 1"
+        with pytest.raises(ValueError, match=r"context windows \(dim 0\) take the batch apart"):
+            sd.sample(sweep(windowed(sd.model, 4, 2, 0)[0], ONE, strengths, 0.3), sd.noise(6))
+        wide, plain = (sweep(model, ONE, strengths, 0.3) for model in (windowed(sd.model, 6, 2, 0)[0], sd.model))
+        assert torch.equal(sd.sample(wide, sd.noise(6)), sd.sample(plain, sd.noise(6)))
 
 
 class Compiled:
