@@ -127,10 +127,15 @@ def bases_to_copy(guider: Any) -> list[str]:
     outputs of positive and negative (NAG), their estimates hold what no concept's has.
     """
     limits = {"area", "mask", "start_percent", "end_percent"}
-    patches = guider.model_options["transformer_options"].get("patches", {})
-    mixed = any(patches.get(name) for name in ("attn1_output_patch", "attn2_output_patch"))
+    mixed = mixes_outputs(guider.model_options)
     conds = {name: guider.conds.get(name) or [] for name in BASES}
     return [name for name in BASES if conds[name] and (mixed or any(limits & cond.keys() for cond in conds[name]))]
+
+
+def mixes_outputs(model_options: dict) -> bool:
+    """Whether an attention's output is patched, as NAG does it: positive's chunk then holds something of negative's."""
+    patches = model_options["transformer_options"].get("patches", {})
+    return any(patches.get(name) for name in ("attn1_output_patch", "attn2_output_patch"))
 
 
 def has_image_prompt(model_options: dict) -> bool:

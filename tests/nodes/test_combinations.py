@@ -32,6 +32,8 @@ from combining import (
     steered,
 )
 from comfy.ldm.modules.attention import optimized_attention
+from comfy_extras.nodes_nag import NAGuidance
+from editing import find_mask
 from sliding import FAMILY, ONE, START, TWO, by_hand, load, stock, sweep
 from sliding import sigma as edge
 
@@ -48,7 +50,7 @@ from nodes import (
     common_ksampler,
 )
 
-IMAGE_PROMPT = compat("IP-Adapter, InstantID, PuLID (attention patches)")
+IMAGE_PROMPTS = "IP-Adapter, InstantID, PuLID (attention patches)"
 
 
 class ImagePrompt:
@@ -76,11 +78,11 @@ def with_image_prompt(model):
 class TestImagePrompts:
     """Such patches know two places, 0 and 1; a third is an IndexError in all the packs that do it like this."""
 
-    pytestmark = [IMAGE_PROMPT]  # noqa: RUF012
-
+    @compat(IMAGE_PROMPTS)
     def test_beside(self):
         assert_beside(with_image_prompt(MODEL)[0], run(MODEL))
 
+    @compat(IMAGE_PROMPTS)
     @pytest.mark.parametrize("base", ["negative", "positive"])
     def test_the_picture_is_no_part_of_the_direction(self, base):
         """Concept and base have the same tokens: those of the base's place."""
@@ -95,6 +97,7 @@ class TestImagePrompts:
         expected = gamma(estimate(alone, TARGET), estimate(alone, [POSITIVE, NEGATIVE][place]))
         assert tiny.relative(found, expected) < CLOSE
 
+    @compat(IMAGE_PROMPTS)
     def test_several_concepts_and_a_base_of_their_own(self):
         """The negative is limited, so the base is a copy, in the negative's place like the concepts."""
         model, patch = with_image_prompt(MODEL)
@@ -110,6 +113,24 @@ class TestImagePrompts:
         base = estimate(alone, NEGATIVE)
         expected = gamma(estimate(alone, TARGET), base) + gamma(estimate(alone, second), base)
         assert tiny.relative(found, expected) < CLOSE
+
+    @compat(IMAGE_PROMPTS, "DiffEdit Mask")
+    def test_a_mask_compares_source_and_target_under_the_same_picture(self):
+        """The source is a positive too: with the negative's tokens the mask would show the image prompt."""
+        same, patch = with_image_prompt(MODEL)
+        patch.tokens[1] = patch.tokens[0]
+        assert torch.equal(heatmap(with_image_prompt(MODEL)[0]), heatmap(same))
+        assert tiny.relative(heatmap(same), heatmap(MODEL)) > ACTS
+
+    @compat("Normalized Attention Guidance", "DiffEdit Mask")
+    def test_a_mask_without_nag(self):
+        """It takes the source for the negative of the target, where both are in one pass."""
+        guided = NAGuidance.execute(MODEL, 5.0, 0.5, 2.5).args[0]
+        assert tiny.relative(heatmap(guided), heatmap(MODEL)) < CLOSE
+
+
+def heatmap(model):
+    return find_mask(model, POSITIVE, TARGET, tiny.noise(1, 4, 8, 8, seed=8), maps=2)[1]
 
 
 def real_controlnet():
