@@ -20,11 +20,16 @@ BASES = ("negative", "positive", "empty_negative_prompt")
 
 
 def check_guider(guider: Any) -> None:
-    """Refuse guiders that run two models: a difference across models is no direction."""
+    """Refuse guiders that run two models (a difference across models is no direction) or know no positive."""
     if getattr(guider, "uncond_model_patcher", None) is not None:
         raise ValueError(
             "SEGA cannot steer a Dual Model CFG Guider: positive and negative come from two models, so their "
             "difference is not an edit direction. Use CFGGuider, or leave its model_negative unconnected"
+        )
+    if not guider.conds.get("positive"):
+        raise ValueError(
+            f"SEGA cannot steer this guider: it has no positive conditioning (it has {', '.join(guider.conds)}), from "
+            "which concepts take their context. Use CFGGuider or a KSampler"
         )
 
 
@@ -115,11 +120,31 @@ def without_restrictions(conds: list[dict]) -> list[dict]:
     return copies
 
 
-def limited_bases(guider: Any) -> list[str]:
-    """Conditionings of the guider that can be a base but are limited to an area, mask or range: the host returns
-    exactly 0 outside it, so the base needs one extra copy without the limit."""
+def bases_to_copy(guider: Any) -> list[str]:
+    """Conditionings of the guider that can be a base, but whose own estimate is not one: the base is an extra copy.
+
+    Limited to an area, mask or range, the host returns exactly 0 outside it. And where a patch mixes the attention
+    outputs of positive and negative (NAG), their estimates hold what no concept's has.
+    """
     limits = {"area", "mask", "start_percent", "end_percent"}
-    return [name for name in BASES if any(limits & cond.keys() for cond in guider.conds.get(name) or [])]
+    mixed = mixes_outputs(guider.model_options)
+    conds = {name: guider.conds.get(name) or [] for name in BASES}
+    return [name for name in BASES if conds[name] and (mixed or any(limits & cond.keys() for cond in conds[name]))]
+
+
+def mixes_outputs(model_options: dict) -> bool:
+    """Whether an attention's output is patched, as NAG does it: positive's chunk then holds something of negative's."""
+    patches = model_options["transformer_options"].get("patches", {})
+    return any(patches.get(name) for name in ("attn1_output_patch", "attn2_output_patch"))
+
+
+def has_image_prompt(model_options: dict) -> bool:
+    """Whether the attention to the text is patched, as IP-Adapter, InstantID, PuLID and ControlLLLite do it.
+
+    They choose what to add to a chunk by its index, and know those of positive and negative only.
+    """
+    options = model_options["transformer_options"]
+    return bool(options.get("patches_replace", {}).get("attn2") or options.get("patches", {}).get("attn2_patch"))
 
 
 def base_name(guider: Any, base: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...guidance_core import difference_map, masked_decode, noise_difference
 from .concepts import Conditioning, restrictions_in
-from .conditioning import check_encoded
+from .conditioning import check_encoded, has_image_prompt, mixes_outputs
 from .inversion import Inversion, guider_for, run_sampler
 from .masks import fitted, to_cells
 from .progress import show_text, stop_if_cancelled
@@ -53,7 +53,12 @@ class DifferenceSampler(comfy.samplers.Sampler):
             level = torch.full((len(noisy),), sigma, device=noisy.device)
             x = model.model_sampling.noise_scaling(level, noisy, latent_image.repeat(len(chunk), *[1] * len(shape)))
             conds = [model_wrap.conds["positive"], model_wrap.conds["source"]]
-            target, source = comfy.samplers.calc_cond_batch(model, conds, x, level, extra_args["model_options"])
+            options = extra_args["model_options"]
+            if has_image_prompt(options) or mixes_outputs(options):
+                # Index 1 is the negative's to such patches, but source is a positive like target.
+                target, source = (comfy.samplers.calc_cond_batch(model, [cond], x, level, options)[0] for cond in conds)
+            else:
+                target, source = comfy.samplers.calc_cond_batch(model, conds, x, level, options)
             total = total.to(x.device) + len(chunk) * difference_map(noise_difference(target, source, sigma), batch)
             done += len(chunk)
             progress.update_absolute(done, self.maps)

@@ -6,6 +6,8 @@ offloaded ones, and on the clones of several GPUs.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +85,7 @@ class LayerHooks:
     def __init__(self) -> None:
         self.strengths: dict[int, Strengths] = {}
         self._handles: list[Any] = []
+        self._uncompiled = contextlib.ExitStack()
 
     def attach(self, sliders: Sequence[dict[Any, Any]], networks: Sequence[torch.nn.Module]) -> None:
         """sliders: for each, its patches, all of which have an additive form (`why_not`); networks: the model and its
@@ -99,8 +102,12 @@ class LayerHooks:
             for name, layer in layers.items():
                 hook = _Hook(name, layer, strengths)
                 self._handles.append(comfy.utils.get_attr(network, name).register_forward_hook(hook))
+        # A compiled network would go on as it was compiled, without the hooks: torch does not look for new ones.
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # torch 2.6
+            self._uncompiled.enter_context(torch.compiler.set_stance("force_eager"))
 
     def remove(self) -> None:
+        self._uncompiled.close()
         while self._handles:
             self._handles.pop().remove()
 

@@ -26,6 +26,7 @@ from .activity import Activity
 from .concepts import ConceptInput, SEGASettings
 from .identity import ModelIdentity
 from .masks import latent_mask
+from .runs import add_outer_sample
 from .steps import StepClock
 from .vectors import ConceptVectors, Recorder
 
@@ -63,7 +64,7 @@ def patch_model(
         run.clock.finish()
         return samples
 
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
+    add_outer_sample(patched, KEY, outer_sample, "SEGA")
     return patched
 
 
@@ -127,7 +128,7 @@ class SEGARun:
             conditioning.check_width(entry, cond, guider.conds["positive"])
         for i, cond in enumerate(conds):
             guider.conds[self.concept_key(i)] = cond
-        for name in conditioning.limited_bases(guider):
+        for name in conditioning.bases_to_copy(guider):
             guider.conds[self.whole_key(name)] = conditioning.without_restrictions(guider.conds[name])
         for kind, wrapper in (
             (WrappersMP.PREPARE_SAMPLING, self._prepare_sampling),
@@ -201,7 +202,8 @@ class _BatchedCall:
     """Stands in the guider's calc_cond_batch for one evaluation: appends the concepts (and the base, where the guider
     does not evaluate it whole) to the conditionings, keeps their estimates, and returns the guider only its own.
 
-    Positive stays at index 0 and negative at 1: other packs rely on it.
+    Positive stays at index 0 and negative at 1: other packs rely on it. Image prompts know no other index; beside them
+    each concept has a call of its own, in the base's place.
     """
 
     def __init__(self, run: SEGARun, base: str, indices: list[int], previous: Callable[[dict], list] | None):
@@ -214,14 +216,19 @@ class _BatchedCall:
             return self._calculate(args, conds)
         guider_conds = self.run.guider.conds
         whole = guider_conds.get(self.run.whole_key(self.base))
-        at = OWN_INDEX[self.base] if whole is None else len(conds)
-        if at >= len(conds) or conds[at] is None:  # the guider does not evaluate the base (whole) itself
-            at = len(conds)
-            conds.append(guider_conds[self.base] if whole is None else whole)
-        concepts = [guider_conds[self.run.concept_key(i)] for i in self.indices]
-        out = self._calculate(args, conds + concepts)
-        self.estimates = (out[at], dict(zip(self.indices, out[len(conds) :], strict=True)))
-        return out[: len(args["conds"])]
+        place = OWN_INDEX[self.base]
+        own = whole is None and place < len(conds) and conds[place] is not None  # the guider evaluates the base itself
+        added = [] if own else [guider_conds[self.base] if whole is None else whole]
+        added += [guider_conds[self.run.concept_key(i)] for i in self.indices]
+        if conditioning.has_image_prompt(args["model_options"]):
+            out = self._calculate(args, conds)
+            rest = [self._calculate(args, [[cond, None], [None, cond]][place])[place] for cond in added]
+        else:
+            out = self._calculate(args, conds + added)
+            rest = out[len(conds) :]
+        concepts = rest[-len(self.indices) :]
+        self.estimates = (out[place] if own else rest[0], dict(zip(self.indices, concepts, strict=True)))
+        return out[: len(conds)]
 
     def evaluate_alone(
         self, model: Any, x: Tensor, timestep: Tensor, model_options: dict

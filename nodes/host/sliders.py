@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...guidance_core import Window, edges_crossed
 from .layer_hooks import why_not
 from .lora_files import Layers
+from .runs import add_outer_sample
 from .slider_runs import ActingSlider, HookedSliders, SwitchedWeights
 
 logger = logging.getLogger("semantic_steering")
@@ -91,7 +91,7 @@ def with_slider(model: Any, slider: Slider) -> Any:
     before = model.attachments.get(KEY, ())
     patched.set_attachments(KEY, (*before, slider))
     if not before:
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _outer_sample)
+        add_outer_sample(patched, KEY, _outer_sample, "a slider with a window")
     return patched
 
 
@@ -109,7 +109,18 @@ def plan(guider: Any, sliders: Sequence[Slider], batch: int, sigmas: Tensor) -> 
             "a slider with a window cannot act in a Dual Model CFG Guider, which runs two models. Use CFGGuider, or "
             "set start_percent to 0 and end_percent to 1 (then it is an ordinary LoRA)"
         )
+    if any(slider.apply_to == "positive" for slider in sliders) and not guider.conds.get("positive"):
+        raise ValueError(
+            f"apply_to is positive, but this guider has no positive conditioning (it has {', '.join(guider.conds)}). "
+            "Set apply_to to both, or use CFGGuider"
+        )
+    windows = guider.model_options.get("context_handler")
     for slider in sliders:
+        if slider.sweeps and windows is not None and windows.dim == 0 and batch > windows.context_length:
+            raise ValueError(
+                "the model carries a sweep of strengths, and its context windows (dim 0) take the batch apart. Remove "
+                "them, or sample each strength in a run of its own with Slider LoRA Loader"
+            )
         if slider.sweeps and len(slider.strengths) != batch:
             raise ValueError(
                 f"the model carries a sweep of {len(slider.strengths)} strengths, the latent has a batch of {batch}; "

@@ -5,6 +5,7 @@ With the stub, eps is the conditioning itself, so γ = s·(concept − base) can
 
 from __future__ import annotations
 
+import comfy.samplers
 import pytest
 import tiny
 import torch
@@ -153,6 +154,25 @@ def test_a_guider_over_two_models_is_refused():
         tiny.sample(guider, START, sigmas)
 
 
+def test_the_second_model_of_a_guider_is_refused_too():
+    """The host calls no wrapper of it: the concepts would do nothing."""
+    model, sigmas = tiny.stub_model(), tiny.schedule(tiny.stub_model())
+    steered = tiny.steer(tiny.stub_model(), tiny.concept(TARGET))
+    guider = DualModelGuider.execute(model, POSITIVE, 4.0, steered, NEGATIVE).args[0]
+    with pytest.raises(ValueError, match=r"SEGA cannot act on a guider's second model .*the model from before it"):
+        tiny.sample(guider, START, sigmas)
+    plain = DualModelGuider.execute(model, POSITIVE, 4.0, tiny.stub_model(), NEGATIVE).args[0]
+    assert tiny.sample(plain, START, sigmas).isfinite().all()
+
+
+def test_a_guider_without_a_positive_is_refused():
+    """As a pack might write one, with names of its own."""
+    guider = comfy.samplers.CFGGuider(tiny.steer(tiny.stub_model(), tiny.concept(TARGET)))
+    guider.inner_set_conds({"first": POSITIVE, "second": NEGATIVE})
+    with pytest.raises(ValueError, match=r"no positive conditioning \(it has first, second\)"):
+        tiny.sample(guider, START, tiny.schedule(tiny.stub_model()))
+
+
 def test_a_dual_model_guider_without_a_second_model_is_an_ordinary_one():
     found, _ = term(lambda model: DualModelGuider.execute(model, POSITIVE, 4.0, None, NEGATIVE).args[0])
     assert_base(found, NEGATIVE)
@@ -230,8 +250,6 @@ def test_two_stacked_patches_add_up():
 
 
 def test_a_calc_cond_batch_function_of_another_pack_still_runs():
-    import comfy.samplers
-
     model, seen = tiny.stub_model(), []
 
     def other_pack(args):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.hooks
 import comfy.model_management
+import comfy.samplers
 import comfy.sd
 import families
 import lora_states as states
@@ -11,6 +12,7 @@ import pytest
 import tiny
 import torch
 from comfy.model_management import InterruptProcessingException
+from comfy_extras.nodes_custom_sampler import DualModelGuider
 from semantic_steering.nodes.sega import SEGAConceptConditioning, SEGAGuidance
 from sliding import CLOSE, FAMILY, ONE, START, TWO, by_hand, load, run, sigma, stock, sweep
 
@@ -78,13 +80,30 @@ class TestTogether:
                 DDIMInvert.execute(model, FAMILY.positive, latent, steps=4, method="ddim")
         DDIMInvert.execute(load(FAMILY.model, ONE, 0.5), FAMILY.positive, latent, steps=4, method="ddim")
 
-    def test_a_dual_model_guider_is_refused(self):
-        from comfy_extras.nodes_custom_sampler import Guider_DualModel
+    @pytest.mark.parametrize(
+        ("first", "advice"),
+        [(True, "start_percent to 0 and end_percent to 1"), (False, "second model .*the model from before it")],
+    )
+    def test_a_dual_model_guider_is_refused(self, first, advice):
+        slider, other = load(FAMILY.model, ONE, 0.5, 0.2), families.sd().model
+        models = (slider, other) if first else (other, slider)
+        guider = DualModelGuider.execute(models[0], FAMILY.positive, 3.0, models[1], FAMILY.negative).args[0]
+        with pytest.raises(ValueError, match=advice):
+            tiny.sample(guider, START, tiny.schedule(FAMILY.model, 3))
 
-        guider = Guider_DualModel(load(FAMILY.model, ONE, 0.5, 0.2), FAMILY.model)
-        guider.set_conds(FAMILY.positive, FAMILY.negative)
-        guider.set_cfg(3.0)
-        with pytest.raises(ValueError, match=r"Dual Model CFG Guider.*start_percent to 0 and end_percent to 1"):
+    def test_a_whole_run_slider_acts_on_the_second_model_of_a_guider(self):
+        def found(second):
+            guider = DualModelGuider.execute(FAMILY.model, FAMILY.positive, 3.0, second, FAMILY.negative).args[0]
+            return tiny.sample(guider, START, tiny.schedule(FAMILY.model, 3))
+
+        second = families.sd().model
+        alone = found(second)
+        assert tiny.relative(found(load(second, ONE, 0.5)), alone) > 0.001
+
+    def test_positive_only_without_a_positive_is_refused(self):
+        guider = comfy.samplers.CFGGuider(load(FAMILY.model, ONE, 0.5, 0.2, to="positive"))
+        guider.inner_set_conds({"first": FAMILY.positive, "second": FAMILY.negative})
+        with pytest.raises(ValueError, match=r"no positive conditioning \(it has first, second\)"):
             tiny.sample(guider, START, tiny.schedule(FAMILY.model, 3))
 
 
