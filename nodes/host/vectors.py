@@ -23,6 +23,7 @@ from torch import Tensor
 from ...guidance_core import at_sigma, resized
 from .conditioning import check_latent
 from .identity import ModelIdentity
+from .runs import add_outer_sample
 
 logger = logging.getLogger("semantic_steering")
 
@@ -118,7 +119,7 @@ def with_vectors(model: Any, vectors: ConceptVectors, scale: float) -> Any:
         )
         return executor(noise, latent_image, *args, **kwargs)
 
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
+    add_outer_sample(patched, KEY, outer_sample, "SEGA Apply Vectors")
     return patched
 
 
