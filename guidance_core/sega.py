@@ -55,7 +55,7 @@ class Concept:
 class Momentum:
     """s_m in [0, 1] and β in [0, 1) of equations 7 and 8. Raises ValueError outside."""
 
-    scale: float = 0.1
+    scale: float = 0.0
     beta: float = 0.4
 
     def __post_init__(self) -> None:

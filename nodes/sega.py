@@ -138,9 +138,9 @@ class SEGAConceptConditioning(io.ComfyNode):
 def _settings_inputs() -> list:
     return [
         io.Float.Input(
-            "momentum_scale", default=0.1, min=0.0, max=1.0, step=0.05, round=0.001, advanced=True,
+            "momentum_scale", default=0.0, min=0.0, max=1.0, step=0.05, round=0.001, advanced=True,
             tooltip="How much an edit keeps going in the direction it had (s_m). The paper uses 0 to 0.5. Too high: "
-            "overshoot, specks. 0 makes the steps before start_percent free of extra cost.",
+            "overshoot, specks. Above 0 the steps before start_percent cost as much as those after it.",
         ),
         io.Float.Input(
             "momentum_beta", default=0.4, min=0.0, max=0.99, step=0.05, round=0.001, advanced=True,
@@ -190,7 +190,7 @@ class SEGAGuidance(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, concepts=None, momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto",
+        cls, model, concepts=None, momentum_scale=0.0, momentum_beta=0.4, threshold_over="channel", base="auto",
         refresh=1,
     ) -> io.NodeOutput:  # fmt: skip
         settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh)
@@ -250,7 +250,7 @@ class SEGASampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=1.0,
-        momentum_scale=0.1, momentum_beta=0.4, threshold_over="channel", base="auto", concepts=None, refresh=1,
+        momentum_scale=0.0, momentum_beta=0.4, threshold_over="channel", base="auto", concepts=None, refresh=1,
     ) -> io.NodeOutput:  # fmt: skip
         for name, value in (("cfg", cfg), ("denoise", denoise)):
             if not math.isfinite(value):

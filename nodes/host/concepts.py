@@ -115,7 +115,7 @@ def restrictions_in(options: dict[str, Any]) -> list[str]:
 class SEGASettings:
     """What all concepts of a run share."""
 
-    momentum_scale: float = 0.1
+    momentum_scale: float = 0.0
     momentum_beta: float = 0.4
     threshold_over: str = "channel"
     base: str = "auto"

@@ -44,7 +44,7 @@ OUTPUTS = {
 }
 DEFAULTS = {
     "direction": "add", "scale": 5.0, "start_percent": 0.2, "threshold": 0.9, "end_percent": 1.0,
-    "momentum_scale": 0.1, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto",
+    "momentum_scale": 0.0, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto",
     "steps": 20, "cfg": 8.0, "denoise": 1.0, "seed": 0, "scales": "-10, -5, 0, 5, 10",
     "refresh": 1,
 }  # fmt: skip
