@@ -35,10 +35,11 @@ Written by `python dev.py test --compat`: every "yes" is a test that passed, eve
 has seen. {date}, ComfyUI {comfyui}, torch {torch}, Python {python}, on a CPU."""
 TEXTS = {
     "families": """Networks of ComfyUI's own classes with **random weights**, because no published weights can be
-fetched where the tests run. A row says that the nodes understand the family; how edits look, and which settings suit
-it, only real weights can tell. In every cell: it runs, a neutral setting gives the bits of not using the node, another
-one changes the latent by more than 1 %, and what the positive carries beside its text (guidance, reference latents,
-pictures) reaches the concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/test_families.py`.""",
+fetched where the tests run. "Cut down" ones have as few layers, and as narrow, as the stock loader still recognises. A
+row says that the nodes understand the family; how edits look, and which settings suit it, only real weights can tell.
+In every cell: it runs, a neutral setting (where there is one) gives the bits of not using the node, and another one
+changes the latent by more than 1 %. Guidance, reference latents and pictures that the positive carries reach the
+concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/test_families.py`.""",
     "combinations": """The nodes together with other parts of ComfyUI.""",
     "slider formats": """Random sliders in the formats of published files: over a whole run to the bit what ComfyUI's
 own loader makes of them, in a window and in a sweep what a run written out by hand gives. Tests:

@@ -32,7 +32,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Whole models take minutes and 16 GB: only where they are asked for (`dev.py test --compat` does)."""
+    """Whole models take minutes and 12 GB: only where they are asked for (`dev.py test --compat` does)."""
     if not config.getoption("--full-size"):
         whole = [item for item in items if item.get_closest_marker("full_size")]
         items[:] = [item for item in items if item not in whole]

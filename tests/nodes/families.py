@@ -1,7 +1,7 @@
 """Small models of ComfyUI's own classes with random weights: one for each way in which families differ.
 
 FAMILIES are as small as the classes allow. ROWS, the rows of docs/compatibility.md, are checkpoints that the stock
-loaders recognise: as wide as detection wants them, with as few layers as it accepts.
+loaders recognise: with as few layers, and as narrow, as detection accepts.
 """
 
 from __future__ import annotations
@@ -217,8 +217,8 @@ class Row:
     def made(self) -> str:
         """How the table says it."""
         if not self.loader:
-            return f"the class `{self.config.__name__}` made small"
-        size = "whole size, file and weights in fp16" if self.full_size else "real width, few layers"
+            return f"the class itself, made small: `{self.config.__name__}`"
+        size = "whole size, file and weights in fp16" if self.full_size else "cut down"
         return f"{size}; stock {self.loader} loader: `{self.config.__name__}`"
 
     @property

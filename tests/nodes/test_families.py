@@ -187,7 +187,7 @@ def test_texts_of_different_lengths(case, record_property):
     else:
         assert sum(calls.batches) == case.conds * STEPS
         assert len(calls.batches) == 2 * STEPS
-        record_property("no", "ComfyUI evaluates a text of another length apart: a second forward, the same result")
+        record_property("no", "ComfyUI evaluates a text of another length apart: a second forward a step")
 
 
 @pytest.mark.compat(feature="DDIM inversion")
