@@ -19,6 +19,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import NAMES  # noqa: E402
 from devtools.environment import Environment, SetupError, environment, say  # noqa: E402
 
+TEST_HELP = "the test suite; --compat writes docs/compatibility.md instead; further arguments go to pytest"
+
 
 def run_inside(env: Environment, *arguments: str) -> int:
     """Run the environment's Python in the repository's root. Ctrl-C reaches it and it ends first; a request to
@@ -49,7 +51,7 @@ def main() -> int:
     demo.add_argument("--out", default="demo-out", help="folder for the pictures [demo-out]")
     serve = commands.add_parser("serve", help="ComfyUI with its page, the pack and the demo models")
     serve.add_argument("--port", type=int, default=8188)
-    commands.add_parser("test", help="the test suite; further arguments go to pytest", add_help=False)
+    commands.add_parser("test", help=TEST_HELP, add_help=False)
     env = commands.add_parser("env", help="where everything is")
     env.add_argument("--json", action="store_true")
     train = commands.add_parser("train-demo", help="train the demo domain; stops and resumes at any moment")

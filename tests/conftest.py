@@ -27,6 +27,18 @@ settings.register_profile("suite", database=None, deadline=None, derandomize=Tru
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full-size", action="store_true", help="also run the tests marked full_size")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Whole models take minutes and 12 GB: only where they are asked for (`dev.py test --compat` does)."""
+    if not config.getoption("--full-size"):
+        whole = [item for item in items if item.get_closest_marker("full_size")]
+        items[:] = [item for item in items if item not in whole]
+        config.hook.pytest_deselected(items=whole)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root folder."""

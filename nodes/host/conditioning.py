@@ -11,10 +11,20 @@ import torch
 
 from .concepts import RESTRICTIONS, ConceptInput, Conditioning
 
-# What a concept takes over from the positive where it has none of its own.
+# What a concept takes over from the positive where it has none of its own: all that ComfyUI's nodes put beside the text
+# for the network to look at. Not image prompts (unclip_conditioning), which say what to draw as words do.
 INHERITED = (
     "control", "control_apply_to_uncond", "guidance", "reference_latents", "reference_latents_method",
-    "concat_latent_image", "concat_image", "concat_mask",
+    "reference_latents_text_embeds", "concat_latent_image", "concat_image", "concat_mask", "concat_mask_index",
+    "noise_augmentation",
+    # sizes and scores of SDXL
+    "width", "height", "crop_w", "crop_h", "target_width", "target_height", "aesthetic_score",
+    # pictures, controls, sound and speed of video models
+    "clip_vision_output", "clip_vision_output_ref", "clip_vision_outputs", "time_dim_concat", "time_dim_replace",
+    "context_latents", "vace_frames", "vace_mask", "vace_strength", "camera_conditions", "control_video",
+    "pose_video_latent", "face_video_pixels", "reference_motion", "driving_mask_28ch", "ref_mask_28ch",
+    "ref_mask_flag", "keyframe_idxs", "guide_attention_entries", "audio_embed", "audio_inject_scale", "ref_audio",
+    "frame_rate", "fps", "motion_bucket_id", "augmentation_level",
 )  # fmt: skip
 BASES = ("negative", "positive", "empty_negative_prompt")
 

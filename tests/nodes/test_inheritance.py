@@ -87,6 +87,7 @@ def test_a_concepts_own_context_is_kept():
 INHERITED = (
     "control", "control_apply_to_uncond", "guidance", "reference_latents", "reference_latents_method",
     "concat_latent_image", "concat_image", "concat_mask", "hooks",
+    "width", "target_height", "clip_vision_output", "concat_mask_index", "vace_frames", "audio_embed", "frame_rate",
 )  # fmt: skip
 
 

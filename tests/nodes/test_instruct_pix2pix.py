@@ -113,7 +113,7 @@ class TestOneBatchedForward:
             for chunk, cond in enumerate(call.conds):
                 text, picture = expected[cond]
                 assert torch.equal(call.context[chunk], text[0][0][0])
-                assert torch.equal(call.concat[chunk], picture)
+                assert torch.equal(call.extra["c_concat"][chunk], picture)
 
     @pytest.mark.parametrize("batch", [1, 3])
     @pytest.mark.parametrize("count", [0, 1, 2])
@@ -255,7 +255,7 @@ class TestPictures:
         (image,) = editor.image()
         for chunk, cond in enumerate(calls.seen[0].conds):
             expected = factor * image if cond < 2 else torch.zeros_like(image)
-            torch.testing.assert_close(calls.seen[0].concat[chunk], expected)
+            torch.testing.assert_close(calls.seen[0].extra["c_concat"][chunk], expected)
 
 
 class TestBadInput:

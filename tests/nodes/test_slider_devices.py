@@ -33,6 +33,7 @@ def counted(network):
     return calls
 
 
+@pytest.mark.compat(table="combinations", row="clones on several devices (the CPU twice)", feature="slider")
 def test_clones_on_other_devices_have_the_sliders_too():
     family = families.sd()
     model, other = with_a_second_device(family.model)
@@ -47,6 +48,7 @@ def test_clones_on_other_devices_have_the_sliders_too():
         assert not any(m._forward_hooks for m in network.modules() if m is not network.diffusion_model)
 
 
+@pytest.mark.compat(table="combinations", row="offloaded weights (little memory)", feature="slider")
 @pytest.mark.parametrize("way", ["switched", "hooked"])
 def test_weights_that_stay_offloaded(way, monkeypatch):
     """As with little memory: most layers are moved and patched at each use."""

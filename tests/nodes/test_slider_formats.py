@@ -34,6 +34,16 @@ FORMATS = {
     ("wan", "kohya"): ("lora_unet_", lambda n: True, states.kohya),
 }
 CLOSE = 1e-4
+TITLES = {
+    "sd": "SD UNet", "sdxl": "SDXL UNet", "sd3": "SD 3", "flux": "Flux", "lumina": "Lumina 2", "wan": "Wan (video)",
+}  # fmt: skip
+KEYS = [
+    pytest.param(
+        key, id=" ".join(key),
+        marks=pytest.mark.compat(table="slider formats", row=key[1], feature=TITLES[key[0]]),
+    )
+    for key in FORMATS
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,7 @@ def made():
     return family
 
 
-@pytest.mark.parametrize("key", FORMATS, ids=" ".join)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_whole_run_is_the_hosts_own_loader_to_the_bit(key, made):
     family, start = made(key[0]), made(key[0]).noise(2)
     prefix, keep, write = FORMATS[key]
@@ -59,7 +69,7 @@ def test_a_whole_run_is_the_hosts_own_loader_to_the_bit(key, made):
     assert 0.01 < tiny.relative(expected, bare) < 3
 
 
-@pytest.mark.parametrize("key", FORMATS, ids=" ".join)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_window_and_a_sweep_are_the_run_written_out_by_hand(key, made):
     family = made(key[0])
     one = family.noise(1)

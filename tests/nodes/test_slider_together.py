@@ -163,8 +163,18 @@ class TestAgain:
 
 
 class TestKindsOfWeights:
-    @pytest.mark.parametrize(("write", "kind"), [(states.dora, "DoRA"), (states.oft, "OFT")])
-    def test_what_has_no_additive_form_is_switched_but_not_hooked(self, write, kind):
+    @pytest.mark.parametrize(
+        ("write", "kind"),
+        [
+            pytest.param(
+                write,
+                kind,
+                marks=pytest.mark.compat(table="slider formats", row=f"{kind}, in a sweep", feature="SD UNet"),
+            )
+            for write, kind in ((states.dora, "DoRA"), (states.oft, "OFT"))
+        ],
+    )
+    def test_what_has_no_additive_form_is_switched_but_not_hooked(self, write, kind, record_property):
         layers = states.targets(FAMILY.model, "lora_unet_", lambda n: states.ldm(n) and "attn1_to_out" in n)
         state = write(layers)
         patched = stock(FAMILY.model, (state, 1.0))
@@ -175,9 +185,11 @@ class TestKindsOfWeights:
             (load(FAMILY.model, state, 1.0, 0.3, to="positive"), "set apply_to to both"),
             (sweep(FAMILY.model, state, "0, 1"), "Slider LoRA Loader"),
         ):
-            with pytest.raises(ValueError, match=rf"{kind} weights .*cannot act with .*{advice}"):
+            with pytest.raises(ValueError, match=rf"{kind} weights .*cannot act with .*{advice}") as refused:
                 run(model)
+        record_property("no", f"refused before sampling: {refused.value}; in a window it is ComfyUI's own merge")
 
+    @pytest.mark.compat(table="combinations", row="weights in float8", feature="slider")
     def test_eight_bit_weights(self):
         """Stored in float8 and cast at each use, as large models are."""
         patcher = families.sd().model

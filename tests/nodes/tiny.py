@@ -137,15 +137,15 @@ def steer(model: Any, *concepts: ConceptInput, momentum: float = 0.0, beta: floa
 
 @dataclass
 class Call:
-    """One forward pass. conds: for each chunk of the batch, which conditioning it belongs to; concat: the channels
-    beside the latent's."""
+    """One forward pass. conds: for each chunk of the batch, which conditioning it belongs to; extra: what else the
+    network is given."""
 
     batch: int
     sigma: float
     conds: list[int]
     context: torch.Tensor
     control: Any
-    concat: torch.Tensor | None
+    extra: dict[str, Any]
 
 
 @dataclass
@@ -164,7 +164,8 @@ def recorded(model: Any) -> Calls:
 
     def note(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         conds = list((transformer_options or {}).get("cond_or_uncond", []))
-        calls.seen.append(Call(len(x), float(t[0]), conds, c_crossattn, control, c_concat))
+        extra = kwargs if c_concat is None else {**kwargs, "c_concat": c_concat}
+        calls.seen.append(Call(len(x), float(t[0]), conds, c_crossattn, control, extra))
         return executor(x, t, c_concat, c_crossattn, control, transformer_options or {}, **kwargs)
 
     calls.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test.recorded", note)
