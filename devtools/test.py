@@ -6,10 +6,24 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import subprocess
 import sys
 
 from .host import ROOT
+
+MOST_WORKERS = 4  # each of them loads torch and ComfyUI
+
+
+def parallel(arguments: list[str], processors: int) -> list[str]:
+    """pytest's arguments for several processes: for the whole suite, where pytest-xdist is installed (an environment of
+    one's own may lack it). A file's tests stay together, and files in their order, the long ones of demo/ first."""
+    named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
+    told = any(argument.startswith(("-n", "--numprocesses", "--pdb", "--co")) for argument in arguments)
+    if named or told or processors < 2 or importlib.util.find_spec("xdist") is None:
+        return []
+    return ["-n", str(min(processors, MOST_WORKERS)), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def main() -> int:
@@ -17,8 +31,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--compat", action="store_true")
     options, rest = parser.parse_known_args()
-    command = ["devtools.compatibility"] if options.compat else ["pytest"]
-    return subprocess.run([sys.executable, "-m", *command, *rest], cwd=ROOT, check=False).returncode
+    variables = dict(os.environ)
+    if options.compat:
+        command = ["devtools.compatibility", *rest]
+    else:
+        processors = os.cpu_count() or 1
+        workers = parallel(rest, processors)
+        command = ["pytest", *workers, *rest]
+        if workers:  # or each process would take all processors for itself
+            variables.setdefault("OMP_NUM_THREADS", str(max(1, processors // int(workers[1]))))
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=variables, check=False).returncode
 
 
 if __name__ == "__main__":

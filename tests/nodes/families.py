@@ -92,12 +92,12 @@ def sd() -> Family:
     return Family(tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2), (4, 8, 8))
 
 
-SDXL = {**tiny.UNET, "num_classes": "sequential", "adm_in_channels": 2816, "use_linear_in_transformer": True}
+TINY_SDXL = {**tiny.UNET, "num_classes": "sequential", "adm_in_channels": 2816, "use_linear_in_transformer": True}
 HEADS = {"num_heads": 2, "num_head_channels": -1}
 
 
 def sdxl() -> Family:
-    config = supported.SDXL(SDXL)
+    config = supported.SDXL(TINY_SDXL)
     config.unet_config.update(HEADS)
     return _family(config, (4, 8, 8), pooled=1280)
 
@@ -127,7 +127,7 @@ def instruct_pix2pix() -> Family:
 
 def sdxl_instruct_pix2pix(cosxl: bool) -> Family:
     """The same of SDXL. cosxl: as CosXL Edit, of which the host scales the picture too."""
-    config = supported.SDXL_instructpix2pix({**SDXL, "in_channels": 8})
+    config = supported.SDXL_instructpix2pix({**TINY_SDXL, "in_channels": 8})
     config.unet_config.update(HEADS)
     state = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
     return _family(config, (4, 8, 8), pooled=1280, state=state if cosxl else {})
