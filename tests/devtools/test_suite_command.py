@@ -30,7 +30,7 @@ def test_the_processes_share_the_processors(monkeypatch):
     seen = {}
 
     def run(command, env, **_):
-        seen[tuple(command[2:4])] = env["OMP_NUM_THREADS"] if "OMP_NUM_THREADS" in env else None
+        seen[tuple(command[2:4])] = env.get("OMP_NUM_THREADS")
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
