@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -16,9 +17,7 @@ from . import NAMES
 
 def module_of(name: str) -> ModuleType:
     """The benchmark's module: `rows(quick)` measures, `table(rows)` writes Markdown. ComfyUI must be prepared."""
-    from . import sliders
-
-    return {"sliders": sliders}[name]
+    return importlib.import_module(f"{__package__}.{name}")
 
 
 def main() -> int:
@@ -28,6 +27,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     prepare_comfyui()
+    from comfy.cli_args import args
+
+    # What the peers use; on a CPU ComfyUI's own choice takes up to twice as long.
+    args.use_pytorch_cross_attention = True
     load_pack()
     from . import machine
 
