@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--name NAME] [--json FILE] [--quick]`: the figures of docs/performance.md."""
+"""`python -m benchmarks [--name NAME] [--json FILE] [--out DIR] [--quick]`: the figures of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from . import NAMES
 
 
 def module_of(name: str) -> ModuleType:
-    """The benchmark's module: `rows(quick)` measures, `table(rows)` writes Markdown. ComfyUI must be prepared."""
+    """The benchmark's module: `rows(quick)` measures, `table(rows)` writes Markdown, and `plot(rows, folder)`, where
+    there is one, a picture. ComfyUI must be prepared."""
     return importlib.import_module(f"{__package__}.{name}")
 
 
@@ -24,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench")
     parser.add_argument("--name", choices=NAMES)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     prepare_comfyui()
@@ -43,6 +45,9 @@ def main() -> int:
         module = module_of(name)
         rows = module.rows(options.quick)
         sys.stdout.write(f"\n{module.table(rows)}\n")
+        if options.out is not None and hasattr(module, "plot"):
+            options.out.mkdir(parents=True, exist_ok=True)
+            module.plot(rows, options.out)
         result["rows"] += [{"benchmark": name, **row} for row in rows]
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

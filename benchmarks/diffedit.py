@@ -102,8 +102,8 @@ def run(plan: Plan) -> list[dict[str, Any]]:
     reference = peers.DiffEdit(peers.reference_unet(model, comfy.model_management.get_torch_device()))
     picture = models.noise(plan.shape, 1)
     samples = model.get_model_object("latent_format").process_out(picture)
-    texts = [models.conditioning(plan.shape, seed) for seed in (1, 2, 3)]
-    job = Job(model, reference, picture, samples, *texts, plan.steps)
+    source, target, negative = (models.conditioning(plan.shape, seed) for seed in (1, 2, 3))
+    job = Job(model, reference, picture, samples, source, target, negative, plan.steps)
     network = model.model.diffusion_model
     found = [
         ("mask", Way(job.our_mask, network), Way(job.their_mask, reference.unet)),

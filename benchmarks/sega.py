@@ -8,6 +8,7 @@ without concepts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -110,8 +111,7 @@ def pairs(plan: Plan) -> list[Pair]:
         ours = Way(lambda: internal(sample(steered, positive, negative, noise, sigmas, shape.cfg)), network)
         if reference is None:
             return Pair(count, setting, ours, None)
-        used = concepts[:count]
-        theirs = Way(lambda: reference(latents, steps, shape.cfg, used, **options), reference.unet)
+        theirs = Way(partial(reference, latents, steps, shape.cfg, concepts[:count], **options), reference.unet)
         return Pair(count, setting, ours, theirs)
 
     return [pair(0, None), *(pair(count, setting) for count in plan.counts for setting in SETTINGS)]
