@@ -71,6 +71,8 @@ def main() -> int:
     bench.add_argument("--json", metavar="FILE", help="also write them to a file")
     bench.add_argument("--out", metavar="DIR", help="folder for the plot of `cost`")
     bench.add_argument("--quick", action="store_true", help="a tiny model once, to see that it runs")
+    bench.add_argument("--docs", action="store_true", help="also put the tables into docs/performance.md")
+    bench.add_argument("--read", metavar="FILE", help="the figures of an earlier --json instead of new ones")
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -92,6 +94,8 @@ def main() -> int:
         return run_inside(found, "-m", "devtools.evaluate", *figure_options(options))
     if options.command == "bench":
         arguments = ["--name", options.name] if options.name else []
+        arguments += ["--read", str(Path(options.read).resolve())] if options.read else []
+        arguments += ["--docs"] if options.docs else []
         return run_inside(found, "-m", "benchmarks", *arguments, *figure_options(options))
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))

@@ -33,7 +33,7 @@ class Plan:
 
     shape: models.Shape
     counts: tuple[int, ...] = (1, 2, 4, 8)
-    steps: int = 10
+    steps: int = 8
     rounds: int = 7
     warm_up: int = 0
 

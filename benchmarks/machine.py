@@ -24,10 +24,11 @@ def _processor() -> str:
 
 
 def description() -> dict[str, str]:
-    """Date, device, attention and versions, for a reader who compares figures."""
+    """Date, kind of device (cpu, cuda), its name, attention and versions, for a reader who compares figures."""
     device = comfy.model_management.get_torch_device()
     return {
         "date": datetime.date.today().isoformat(),
+        "kind": device.type,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "attention": attention.optimized_attention.__name__,
         "torch": torch.__version__,

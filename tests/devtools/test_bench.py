@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import NAMES
+from benchmarks import NAMES, page
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -40,7 +40,7 @@ def rows_of(bench, name):
 
 def test_the_file_says_where_its_figures_are_from(bench):
     result, printed, _ = bench
-    assert {"date", "device", "attention", "torch", "comfyui", "command"} <= set(result)
+    assert {"date", "kind", "device", "attention", "torch", "comfyui", "command"} <= set(result)
     assert {row["benchmark"] for row in result["rows"]} == set(NAMES)
     assert printed.count("\n| ") == len(result["rows"]) + 2 * 10, "a table has two lines above its rows"
 
@@ -115,6 +115,19 @@ def test_sliders_measure_the_same_picture_in_every_way(bench):
         written = {"switched": edges, "keyframes": edges + 1}  # the host's keyframes also write before the first step
         assert row["changes"] == written.get(row["way"], 0), row
         assert row["difference"] is None or row["difference"] < 1e-5, row
+
+
+def test_the_page_has_one_place_for_the_table_of_every_benchmark(tmp_path):
+    copy = tmp_path / "performance.md"
+    copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    keys = ("date", "device", "torch", "comfyui", "attention", "command")
+    for name in NAMES:
+        page.write(copy, name, {**dict.fromkeys(keys, "?"), "kind": "cpu"}, f"| the table of {name} |")
+    text = copy.read_text(encoding="utf-8")
+    assert all(f"\n| the table of {name} |\n{page.END}\n" in text for name in NAMES)
+    assert text.count(page.END) == len(NAMES)
+    with pytest.raises(ValueError, match="needs one line"):
+        page.write(copy, "unknown", {"kind": "cpu"}, "")
 
 
 def test_names_and_commands_agree():
