@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import comfy.model_management
+import comfy.samplers
 import torch
 from semantic_steering.guidance_core import (  # pyright: ignore[reportMissingImports]
     Concept,
@@ -30,12 +31,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import models
 from .steering import MOMENTUM, SCALE, THRESHOLD
 from .tables import markdown, number
-from .timing import now
+from .timing import now, timed_run
 
 SIGMA = 2.0
-ENTRIES = 2  # of the evaluation that is timed
+ENTRIES = 2  # pictures in the evaluation that is timed
 REPEATS = 20  # of the term in one measurement
-PROFILED = 8  # concepts
+PROFILED, PROFILES = 8, 9  # concepts; calls that are profiled
 KERNELS = 6  # rows of the profile
 QUANTILES = {
     "sort": lambda rows, rank: rows.sort(dim=-1).values[..., rank],
@@ -80,36 +81,27 @@ def timed(function: Callable[[], Any], rounds: int, repeats: int = 1) -> float:
     return median(found)
 
 
-def network_inputs(shape: models.Shape, device: torch.device, dtype: torch.dtype) -> tuple[list, dict[str, Tensor]]:
-    """Of the UNet's own forward pass."""
-    x = torch.zeros(ENTRIES, shape.channels, shape.side, shape.side, device=device, dtype=dtype)
-    context = torch.zeros(ENTRIES, 77, shape.layout["context_dim"], device=device, dtype=dtype)
-    adm = shape.layout["adm_in_channels"]
-    extra = {} if adm is None else {"y": torch.zeros(ENTRIES, adm, device=device, dtype=dtype)}
-    return [x, torch.full((ENTRIES,), 500.0, device=device)], {"context": context, **extra}
-
-
 def operations(shape: models.Shape) -> float:
     """Multiplications and additions of one entry, counted on torch's meta device: no memory, no arithmetic."""
     meta = torch.device("meta")
     network = shape.config(torch.float32).get_model({}, device=meta).diffusion_model
-    args, options = network_inputs(shape, meta, torch.float32)
+    x = torch.zeros(1, shape.channels, shape.side, shape.side, device=meta)
+    context = torch.zeros(1, 77, shape.layout["context_dim"], device=meta)
+    adm = shape.layout["adm_in_channels"]
+    extra = {} if adm is None else {"y": torch.zeros(1, adm, device=meta)}
     with FlopCounterMode(display=False) as counter:
-        network(*args, **options)
-    return counter.get_total_flops() / ENTRIES
+        network(x, torch.zeros(1, device=meta), context=context, **extra)
+    return counter.get_total_flops()
 
 
 def entry_seconds(plan: Plan) -> float:
-    """One entry of a batch of two, measured."""
+    """One entry of a batch of two, measured: on a CPU in one evaluation, which takes long enough to be exact."""
     model = models.load(plan.shape)
-    comfy.model_management.load_models_gpu([model])
-    network = model.model.diffusion_model
-    device = comfy.model_management.get_torch_device()
-    args, options = network_inputs(plan.shape, device, model.model.get_dtype())
-    gpu = device.type == "cuda"
-    if gpu:
-        network(*args, **options)
-    return timed(lambda: network(*args, **options), plan.rounds if gpu else 1) / ENTRIES
+    steps = plan.rounds if torch.cuda.is_available() else 1
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+    conds = [models.conditioning(plan.shape, seed) for seed in (1, 2)]
+    _, timing = timed_run(model, conds, models.noise(plan.shape, ENTRIES), sigmas)
+    return median(timing.steps) / ENTRIES
 
 
 class Term:
@@ -129,19 +121,20 @@ class Term:
 
 
 def kernels(term: Term) -> list[tuple[str, float]]:
-    """The operations that the term spends most time in, with their share of it."""
+    """The operations that the term spends most time in, with their share of it: medians over profiles of one call."""
     gpu = torch.cuda.is_available()
-    activities = [ProfilerActivity.CUDA] if gpu else [ProfilerActivity.CPU]
+    found: dict[str, list[float]] = {}
     term()
-    with profile(activities=activities) as profiled:
-        for _ in range(REPEATS):
+    for _ in range(PROFILES):
+        with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as profiled:
             term()
-    found = {
-        event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
-        for event in profiled.key_averages()
-    }
-    total = sum(found.values())
-    return sorted(((name, time / total) for name, time in found.items()), key=lambda pair: -pair[1])[:KERNELS]
+        for event in profiled.key_averages():
+            spent = event.self_device_time_total if gpu else event.self_cpu_time_total
+            found.setdefault(event.key, []).append(spent)
+    medians = {name: median(times) for name, times in found.items()}
+    total = sum(medians.values())
+    ordered = sorted(medians.items(), key=lambda pair: -pair[1])
+    return [(name, time / total) for name, time in ordered[:KERNELS]]
 
 
 def run(found: list[Plan]) -> list[dict[str, Any]]:

@@ -87,6 +87,8 @@ def load(shape: Shape, disable_dynamic: bool = False) -> Any:
     config = shape.config(dtype)
     config.set_inference_dtype(dtype, None)
     model: Any = config.get_model({}, device=torch.device("cpu"))
+    kind: Any = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = kind(model, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     generator = torch.Generator(device).manual_seed(0)
     weights = {}
     for name, parameter in model.diffusion_model.named_parameters():
@@ -95,10 +97,12 @@ def load(shape: Shape, disable_dynamic: bool = False) -> Any:
         else:
             values = 0.1 * torch.randn(parameter.shape, generator=generator, device=device)
             values = values + name.endswith(("weight", "scale"))
-        weights[name] = values.to("cpu", parameter.dtype)
-    kind: Any = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(model, load_device=device, offload_device=comfy.model_management.unet_offload_device())
-    model.load_model_weights(weights, "", assign=patcher.is_dynamic())
+        if patcher.is_dynamic():
+            weights[name] = values.to("cpu", parameter.dtype)
+        else:  # at once: twice a whole model may not fit
+            parameter.data.copy_(values)
+    if weights:
+        model.load_model_weights(weights, "", assign=True)
     patcher.cached_patcher_init = (load, (shape,))  # how the host makes a copy that its hooks can write to
     return patcher
 
