@@ -7,7 +7,6 @@ ORACLE names the folder diffusers is installed in; it goes last on sys.path, so 
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,12 +30,13 @@ def diffusers() -> Any:
     if folder and folder not in sys.path:
         sys.path.append(folder)
     try:
-        return importlib.import_module("diffusers")
+        import diffusers as library  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as problem:
         raise ModuleNotFoundError(
             "diffusers is not here: unset COMFYUI_PATH, so that dev.py installs it, or name its folder in "
             "SEMANTIC_STEERING_ORACLE"
         ) from problem
+    return library
 
 
 def reference_unet(model: Any, device: torch.device | str = "cpu") -> Any:
@@ -170,7 +170,7 @@ class DiffEdit(_Peer):
         options = {"clip_sample": False, "set_alpha_to_one": True, **LEADING}
         self.scheduler, self.inverse = library.DDIMScheduler(**options), library.DDIMInverseScheduler(**options)
         pipeline = library.StableDiffusionDiffEditPipeline
-        self.module = importlib.import_module(pipeline.__module__)
+        self.module = sys.modules[pipeline.__module__]
         super().__init__(pipeline, unet, self.scheduler, {}, inverse_scheduler=self.inverse)
         config = SimpleNamespace(scaling_factor=1.0, latent_channels=4)
         self.pipe.vae = SimpleNamespace(dtype=unet.dtype, config=config)
