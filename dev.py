@@ -44,6 +44,13 @@ def show_environment(env: Environment, as_json: bool) -> int:
     return 0
 
 
+def figure_options(options: argparse.Namespace) -> list[str]:
+    """What `eval` and `bench` have in common, for the program that does the work."""
+    files = [(name, value) for name, value in (("--json", options.json), ("--out", options.out)) if value]
+    arguments = [part for name, value in files for part in (name, str(Path(value).resolve()))]
+    return [*arguments, *(["--quick"] if options.quick else [])]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py", description="One door for developers.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -64,7 +71,10 @@ def main() -> int:
     bench = commands.add_parser("bench", help="the figures of docs/performance.md")
     bench.add_argument("name", nargs="?", choices=NAMES, help="only this benchmark [all]")
     bench.add_argument("--json", metavar="FILE", help="also write them to a file")
+    bench.add_argument("--out", metavar="DIR", help="folder for the plot of `cost`")
     bench.add_argument("--quick", action="store_true", help="a tiny model once, to see that it runs")
+    bench.add_argument("--docs", action="store_true", help="also put the tables into docs/performance.md")
+    bench.add_argument("--read", metavar="FILE", help="the figures of an earlier --json instead of new ones")
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -83,13 +93,12 @@ def main() -> int:
     if options.command == "demo":
         return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
     if options.command == "eval":
-        files = [(name, value) for name, value in (("--json", options.json), ("--out", options.out)) if value]
-        arguments = [part for name, value in files for part in (name, str(Path(value).resolve()))]
-        return run_inside(found, "-m", "devtools.evaluate", *arguments, *(["--quick"] if options.quick else []))
+        return run_inside(found, "-m", "devtools.evaluate", *figure_options(options))
     if options.command == "bench":
         arguments = ["--name", options.name] if options.name else []
-        arguments += ["--json", str(Path(options.json).resolve())] if options.json else []
-        return run_inside(found, "-m", "benchmarks", *arguments, *(["--quick"] if options.quick else []))
+        arguments += ["--read", str(Path(options.read).resolve())] if options.read else []
+        arguments += ["--docs"] if options.docs else []
+        return run_inside(found, "-m", "benchmarks", *arguments, *figure_options(options))
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))

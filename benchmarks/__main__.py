@@ -1,4 +1,5 @@
-"""`python -m benchmarks [--name NAME] [--json FILE] [--quick]`: the figures of docs/performance.md."""
+"""`python -m benchmarks [--name NAME]`, with further options as in `dev.py bench --help`: the figures of
+docs/performance.md."""
 
 from __future__ import annotations
 
@@ -11,36 +12,58 @@ from typing import Any
 
 from devtools.host import load_pack, prepare_comfyui
 
-from . import NAMES
+from . import NAMES, page
 
 
 def module_of(name: str) -> ModuleType:
-    """The benchmark's module: `rows(quick)` measures, `table(rows)` writes Markdown. ComfyUI must be prepared."""
-    from . import sliders
+    """The benchmark's module: `rows(quick)` measures, `table(rows)` writes Markdown, and `plot(rows, folder)`, where
+    there is one, a picture. ComfyUI must be prepared."""
+    from . import cost, diffedit, edit_term, ledits, memory, sega, sliders
 
-    return {"sliders": sliders}[name]
+    return {
+        "sega": sega, "diffedit": diffedit, "ledits": ledits, "edit_term": edit_term, "memory": memory, "cost": cost,
+        "sliders": sliders,
+    }[name]  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench")
     parser.add_argument("--name", choices=NAMES)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--read", type=Path)
     options = parser.parse_args()
     prepare_comfyui()
+    from comfy.cli_args import args
+
+    # What the peers use; on a CPU ComfyUI's own choice takes up to twice as long.
+    args.use_pytorch_cross_attention = True
     load_pack()
     from . import machine
 
     machine.prepare()
     names = [options.name] if options.name else list(NAMES)
-    command = " ".join(["python dev.py bench", *names, *(["--quick"] if options.quick else [])])
+    parts = ["python dev.py bench", options.name, "--quick" if options.quick else None]
+    command = " ".join(part for part in parts if part)
     result: dict[str, Any] = {**machine.description(), "command": command, "rows": []}
-    sys.stdout.write(f"{result['date']}, {result['device']}, torch {result['torch']}, ComfyUI {result['comfyui']}\n")
+    if options.read is not None:
+        result = json.loads(options.read.read_text(encoding="utf-8"))
+        names = [name for name in names if any(row["benchmark"] == name for row in result["rows"])]
+    sys.stdout.write(f"{page.caption(result)}\n")
     for name in names:
         module = module_of(name)
-        rows = module.rows(options.quick)
-        sys.stdout.write(f"\n{module.table(rows)}\n")
-        result["rows"] += [{"benchmark": name, **row} for row in rows]
+        if options.read is None:
+            result["rows"] += [{"benchmark": name, **row} for row in module.rows(options.quick)]
+        rows = [row for row in result["rows"] if row["benchmark"] == name]
+        table = module.table(rows)
+        sys.stdout.write(f"\n{table}\n")
+        if options.docs:
+            page.write(page.PAGE, name, result, table)
+        if options.out is not None and hasattr(module, "plot"):
+            options.out.mkdir(parents=True, exist_ok=True)
+            module.plot(rows, options.out)
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0

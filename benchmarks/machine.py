@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfyui_version
 import torch
+from comfy.ldm.modules import attention
 
 
 def _processor() -> str:
@@ -23,11 +24,13 @@ def _processor() -> str:
 
 
 def description() -> dict[str, str]:
-    """Date, device and versions, for a reader who compares figures."""
+    """Date, kind of device (cpu, cuda), its name, attention and versions, for a reader who compares figures."""
     device = comfy.model_management.get_torch_device()
     return {
         "date": datetime.date.today().isoformat(),
+        "kind": device.type,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "attention": attention.optimized_attention.__name__,
         "torch": torch.__version__,
         "comfyui": comfyui_version.__version__,
     }

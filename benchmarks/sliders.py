@@ -1,13 +1,12 @@
 """Concept sliders with a window, against the stock LoRA loader and ComfyUI's own hook keyframes.
 
-All ways are run in turn, round by round, on one model with the same LoRAs and inputs, so that whatever else the machine
-does hits all alike; ratios are taken within a round. Every way makes the same picture, which is measured too.
+All ways are run in turn on one model with the same LoRAs and inputs. Every way makes the same picture, which is
+measured too.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -21,7 +20,8 @@ import torch
 from semantic_steering.nodes.sliders import SliderLoRALoader  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from . import models
+from . import models, rounds
+from .tables import markdown, number
 from .timing import Timing, timed_run
 
 # One evaluation of two entries: at cfg 1 a slider of the positive only acts on all, but runs as forward hooks.
@@ -135,14 +135,11 @@ def measure(plan: Plan) -> list[dict[str, Any]]:
     model_sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(model_sampling, "normal", plan.steps)
     found = variants(model, conds, states, plan.counts)
-    for turn in range(-plan.warm_up, plan.rounds):
-        sys.stderr.write(f"{plan.shape.name}: {'warming up' if turn < 0 else f'round {turn + 1} of {plan.rounds}'}\n")
-        for variant in found if turn % 2 else reversed(found):
-            comfy.model_management.load_models_gpu([model])  # every run begins with the weights as they are
-            result, timing = timed_run(variant.model, variant.conds, noise, sigmas)
-            if turn >= 0:
-                variant.timings.append(timing)
-            variant.result = result
+    for variant, counts in rounds.turns(found, plan.rounds, plan.warm_up, plan.shape.name):
+        comfy.model_management.load_models_gpu([model])  # every run begins with the weights as they are
+        variant.result, timing = timed_run(variant.model, variant.conds, noise, sigmas)
+        if counts:
+            variant.timings.append(timing)
     patcher = type(model).__name__
     return [
         {"model": plan.shape.name, "patcher": patcher, **row}
@@ -181,8 +178,8 @@ def ratio(variant: Variant, other: Variant | None, steps: list[int]) -> float | 
     """Of seconds of a step, taken round by round."""
     if other is None:
         return None
-    pairs = zip(variant.timings, other.timings, strict=True)
-    return median(step_of(one, steps) / step_of(two, steps) for one, two in pairs)
+    one, two = ([step_of(timing, steps) for timing in found.timings] for found in (variant, other))
+    return rounds.ratio(one, two)
 
 
 def changes(timings: list[Timing], steps: list[int]) -> dict[str, Any]:
@@ -206,7 +203,7 @@ def difference(variant: Variant, other: Variant | None) -> float | None:
     if other is None:
         return None
     assert variant.result is not None and other.result is not None  # every variant has run
-    return float((variant.result - other.result).norm() / other.result.norm())
+    return rounds.difference(variant.result, other.result)
 
 
 def rows(quick: bool) -> list[dict[str, Any]]:
@@ -215,21 +212,17 @@ def rows(quick: bool) -> list[dict[str, Any]]:
         return [row for plan in plans(quick) for row in measure(plan)]
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown; docs/performance.md says what the columns are."""
     titles = [
         "model", "sliders", "windows", "way", "step, s", "of stock LoRA", "of bare", "changes", "one change, s",
         "more in that step, s", "start, s", "run, s", "rounds",
     ]  # fmt: skip
-    lines = [titles, ["---"] * len(titles)]
+    lines = []
     for row in found:
         lines.append([
-            row["model"], str(row["sliders"]), row["windows"], WAYS[row["way"]], _number(row["step_s"]),
-            _number(row["of_stock"]), _number(row["of_bare"]), str(row["changes"]), _number(row["change_s"]),
-            _number(row["rest_of_change_s"]), _number(row["start_s"]), _number(row["run_s"], 2), str(row["rounds"]),
+            row["model"], str(row["sliders"]), row["windows"], WAYS[row["way"]], number(row["step_s"]),
+            number(row["of_stock"]), number(row["of_bare"]), str(row["changes"]), number(row["change_s"]),
+            number(row["rest_of_change_s"]), number(row["start_s"]), number(row["run_s"], 2), str(row["rounds"]),
         ])  # fmt: skip
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown(titles, lines)

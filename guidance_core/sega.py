@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .devices import few_to
 from .quantile import sample_quantile
 from .windows import Phase, SigmaWindow
 
@@ -110,15 +111,12 @@ def keep_strongest(psi: Tensor, thresholds: Tensor, over: str = "channel", regio
     first = 3 if over == "channel" else 2
     magnitude = psi.abs().float()
     q = thresholds.reshape(-1, *[1] * (first - 1))
-    if region is None:
-        eta = sample_quantile(magnitude.flatten(first), q)
-        keep = magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))
-    else:
+    if region is not None:
         region = region.expand(psi.shape)
-        rows = magnitude.masked_fill(~region, math.inf).flatten(first)
-        count = region.flatten(first).sum(-1).clamp_min(1)
-        eta = sample_quantile(rows, q, count)
-        keep = (magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))) & region
+    eta = sample_quantile(magnitude.flatten(first), q, None if region is None else region.flatten(first))
+    keep = magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))
+    if region is not None:
+        keep = keep & region
     return torch.where(keep, psi, torch.zeros((), dtype=psi.dtype, device=psi.device))
 
 
@@ -155,13 +153,13 @@ def edit_term(
     psi = torch.stack([differences[i] for i in indices])
     thresholds = torch.tensor([concepts[i].threshold for i in indices], dtype=torch.float64)
     batch, ones = psi.shape[1], [1] * (psi.ndim - 2)
-    scales = torch.tensor([concepts[i].scales(batch) for i in indices], dtype=psi.dtype).to(psi.device)
+    scales = torch.tensor([concepts[i].scales(batch) for i in indices], dtype=psi.dtype)
     weights = None
     if masks:
         whole = torch.ones((), dtype=psi.dtype, device=psi.device)
         weights = torch.stack([masks.get(i, whole).to(psi).expand(psi.shape[1:]) for i in indices])
     edits = keep_strongest(psi, thresholds, over, None if weights is None else weights > 0)
-    edits = edits * scales.reshape(*scales.shape, *ones)
+    edits = edits * few_to(scales, psi.device).reshape(*scales.shape, *ones)
     if weights is not None:
         edits = edits * weights
     inside = [i for i in indices if concepts[i].window.phase(sigma) is Phase.INSIDE]
@@ -177,5 +175,5 @@ def edit_term(
     warm = [before.isdisjoint(counting) for counting in _counting(concepts, batch)]
     if len(set(warm)) == 1:  # without a sweep always: nothing has to be copied to the device
         return {i: driven[i] if warm[0] else plain[i] for i in inside}, following
-    rows = torch.tensor(warm).to(psi.device).reshape(-1, *ones)
+    rows = few_to(torch.tensor(warm), psi.device).reshape(-1, *ones)
     return {i: torch.where(rows, driven[i], plain[i]) for i in inside}, following

@@ -1,7 +1,5 @@
 """The threshold's quantile is numpy's, at every size."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -30,14 +28,25 @@ def test_it_is_numpys_quantile(n, rows, q, ties, seed):
 
 @settings(max_examples=100)
 @given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), q=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
-def test_with_a_count_only_a_rows_own_elements_matter(counts, q, seed):
-    values = torch.randn(len(counts), 30, generator=torch.Generator().manual_seed(seed)).abs()
-    padded = values.clone()
-    for row, count in enumerate(counts):
-        padded[row, count:] = math.inf
-    found = sample_quantile(padded, torch.tensor(q, dtype=torch.float64), torch.tensor(counts))
-    expected = [np.quantile(values[row, :count].double().numpy(), q) for row, count in enumerate(counts)]
+def test_only_a_rows_own_elements_matter(counts, q, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(counts), 30, generator=generator).abs()
+    inside = torch.stack([torch.randperm(30, generator=generator) < count for count in counts])
+    found = sample_quantile(values, torch.tensor(q, dtype=torch.float64), inside)
+    expected = [np.quantile(values[row, own].double().numpy(), q) for row, own in enumerate(inside)]
     np.testing.assert_allclose(found.numpy(), expected, rtol=2e-6, atol=1e-7)
+
+
+@settings(max_examples=100)
+@given(n=st.integers(1, 300), q=st.lists(st.floats(0, 1), min_size=3, max_size=3), seed=st.integers(0, 2**32 - 1))
+def test_selecting_gives_the_bits_of_sorting(n, q, seed):
+    values = torch.randn(3, 2, n, generator=torch.Generator().manual_seed(seed)).abs()
+    ranks = torch.tensor(q, dtype=torch.float64).reshape(3, 1) * (n - 1)
+    lower, weights = ranks.floor().long(), (ranks - ranks.floor()).float()
+    ordered = values.sort(-1).values
+    low, high = (ordered.gather(-1, at.expand(3, 2)[..., None])[..., 0] for at in (lower, (lower + 1).clamp_max(n - 1)))
+    found = sample_quantile(values, torch.tensor(q, dtype=torch.float64).reshape(3, 1))
+    assert torch.equal(found, torch.lerp(low, high, weights))
 
 
 def test_each_row_has_its_own_rank():

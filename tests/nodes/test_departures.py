@@ -7,6 +7,8 @@ import pytest
 import tiny
 import torch
 
+from benchmarks import peers
+
 POSITIVE, NEGATIVE = tiny.unet_cond(1), tiny.unet_cond(2)
 FIRST, SECOND = tiny.unet_cond(11), tiny.unet_cond(12)
 STEPS, CFG = 8, 3.0
@@ -20,17 +22,17 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return oracle.Reference(model, POSITIVE, NEGATIVE)
+    return peers.SEGA(oracle.reference_unet(model), POSITIVE, NEGATIVE)
 
 
 def entry(conditioning, scale, warm_up, cool_down=STEPS):
-    start, end = oracle.percent_before_step(warm_up, STEPS), oracle.percent_before_step(cool_down, STEPS)
+    start, end = peers.percent_before_step(warm_up, STEPS), peers.percent_before_step(cool_down, STEPS)
     return tiny.concept(conditioning, scale, 0.5, start, end)
 
 
 def ours(model, *entries, momentum=0.0, beta=0.4):
     sigmas = tiny.schedule(model, STEPS, "ddim_uniform")
-    start = oracle.start_noise(LATENTS, float(sigmas[0]))
+    start = peers.start_noise(LATENTS, float(sigmas[0]))
     return tiny.sample_cfg(
         tiny.steer(model, *entries, momentum=momentum, beta=beta), POSITIVE, NEGATIVE, CFG, start, sigmas
     )
@@ -39,8 +41,8 @@ def ours(model, *entries, momentum=0.0, beta=0.4):
 def theirs(reference, concepts, scales, warm_ups, cool_downs=None, momentum=0.0, beta=0.4):
     return reference(
         LATENTS, STEPS, CFG, concepts, edit_guidance_scale=scales, edit_threshold=0.5, edit_warmup_steps=warm_ups,
-        edit_cooldown_steps=cool_downs or [10_000] * len(concepts), edit_momentum_scale=momentum, edit_mom_beta=beta,
-        reverse_editing_direction=False,
+        edit_cooldown_steps=cool_downs or [peers.NEVER] * len(concepts), edit_momentum_scale=momentum,
+        edit_mom_beta=beta, reverse_editing_direction=False,
     )  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def test_momentum_stops_when_its_concept_ends(model, reference):
     steered = tiny.steer(model, entry(FIRST, 1.0, 0, 4), momentum=0.5, beta=0.8)
     calls = tiny.recorded(steered)
     sigmas = tiny.schedule(model, STEPS, "ddim_uniform")
-    start = oracle.start_noise(LATENTS, float(sigmas[0]))
+    start = peers.start_noise(LATENTS, float(sigmas[0]))
     whole = tiny.sample_cfg(calls.model, POSITIVE, NEGATIVE, CFG, start, sigmas)
     assert calls.batches == [3] * 4 + [2] * 4
     # by hand: four steered steps, then the plain model takes over

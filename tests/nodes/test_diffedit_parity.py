@@ -5,13 +5,15 @@ Same random UNet, same embeddings, same integer timesteps, same noises.
 
 from __future__ import annotations
 
+import oracle
 import pytest
 import tiny
 import torch
 from editing import invert
-from oracle_diffedit import DiffEditReference
 from semantic_steering.guidance_core import binarise, heatmap
 from semantic_steering.nodes.host import diffedit as host
+
+from benchmarks import peers
 
 SOURCE, TARGET, NEGATIVE = tiny.unet_cond(1), tiny.unet_cond(2), tiny.unet_cond(3)
 
@@ -23,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return DiffEditReference(model)
+    return peers.DiffEdit(oracle.reference_unet(model))
 
 
 def sigma_of(model, timestep: int) -> float:
@@ -33,7 +35,7 @@ def sigma_of(model, timestep: int) -> float:
 @pytest.mark.parametrize(("steps", "strength"), [(10, 0.8), (10, 1.0), (20, 0.5)])
 def test_every_state_of_the_plain_inversion_is_diffusers(steps, strength, model, reference):
     pictures = tiny.noise(2, 4, 8, 8, seed=4)
-    expected = reference.invert(pictures, SOURCE, steps, strength)
+    expected = reference.invert(pictures, SOURCE, steps, strength).flip(1).unbind(1)
     timesteps = reference.inverse_timesteps(steps, strength)
     assert len(expected) == len(timesteps) == round(steps * strength)
     sigmas = torch.tensor([*reversed([sigma_of(model, t) for t in timesteps]), 0.0])
@@ -51,9 +53,10 @@ def test_the_mask_is_diffusers(strength, ratio, cfg, model, reference, monkeypat
     picture = tiny.noise(1, 4, 8, 8, seed=5)
     generator = torch.Generator().manual_seed(seed)
     noises = torch.cat([torch.randn(1, 4, 8, 8, generator=generator) for _ in range(maps)])
-    mask, raw = reference.generate_mask(
-        picture, SOURCE, TARGET, NEGATIVE, noises, cfg, ratio, steps, strength, monkeypatch
-    )
+    mask, raw = oracle.mask_and_map(
+        reference, monkeypatch, picture, source=SOURCE, target=TARGET, negative=NEGATIVE, noises=noises, cfg=cfg,
+        ratio=ratio, steps=steps, strength=strength,
+    )  # fmt: skip
     sigma = sigma_of(model, reference.mask_timestep(steps, strength))
     monkeypatch.setattr(host, "level_of", lambda model, strength: sigma)
     found = host.estimate_difference(model, SOURCE, TARGET, picture, strength, maps, seed)

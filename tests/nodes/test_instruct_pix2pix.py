@@ -13,9 +13,10 @@ import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, DualCFGGuider
 from comfy_extras.nodes_ip2p import InstructPixToPixConditioning
 from instructing import NEGATIVE, POSITIVE, TARGET, Editor, pictures, random_vae
-from oracle_instruct_pix2pix import InstructPix2PixReference
 from semantic_steering.nodes.instruct_pix2pix import InstructPix2PixGuider
 from semantic_steering.nodes.sega import SEGAGuidance
+
+from benchmarks import peers
 
 CONCEPT = tiny.concept(TARGET, 2.0, 0.5)
 ONE_STEP = torch.tensor([2.0, 0.0])
@@ -28,7 +29,7 @@ def editor():
 
 @pytest.fixture(scope="module")
 def reference(editor):
-    return InstructPix2PixReference(editor.model)
+    return peers.InstructPix2Pix(oracle.reference_unet(editor.model))
 
 
 def wired(editor: Editor, pixels: torch.Tensor) -> tuple:
@@ -49,7 +50,7 @@ class TestParity:
         guider, latent = editor.build(text_scale, image_scale, pixels=pixels)
         start = tiny.noise(*latent["samples"].shape, seed=1)
         sigmas = tiny.schedule(editor.model, steps, "ddim_uniform")
-        found = editor.internal(tiny.sample(guider, oracle.start_noise(start, float(sigmas[0])), sigmas))
+        found = editor.internal(tiny.sample(guider, peers.start_noise(start, float(sigmas[0])), sigmas))
         image = editor.image(pixels)
         expected = reference(start, image, POSITIVE, NEGATIVE, steps, text_scale, image_scale)
         assert tiny.relative(found, expected) < 1e-4

@@ -14,8 +14,9 @@ import pytest
 import tiny
 import torch
 
+from benchmarks import peers
+
 POSITIVE, NEGATIVE = tiny.unet_cond(1), tiny.unet_cond(2)
-NEVER = 10_000  # the reference's cool-down list cannot hold None
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return oracle.Reference(model, POSITIVE, NEGATIVE)
+    return peers.SEGA(oracle.reference_unet(model), POSITIVE, NEGATIVE)
 
 
 def configuration(seed: int) -> dict:
@@ -62,13 +63,13 @@ def ours(model, settings: dict, latents, concepts, edited=True):
                 conditioning,
                 settings["scales"][i] * weight * (-1 if settings["remove"][i] else 1),
                 settings["thresholds"][i],
-                oracle.percent_before_step(settings["warm_up"], steps),
-                oracle.percent_before_step(end, steps),
+                peers.percent_before_step(settings["warm_up"], steps),
+                peers.percent_before_step(end, steps),
             )
         )
     scale, beta = settings["momentum"]
     steered = tiny.steer(model, *entries, momentum=scale, beta=beta) if edited else model
-    start = oracle.start_noise(latents, float(sigmas[0]))
+    start = peers.start_noise(latents, float(sigmas[0]))
     return tiny.sample_cfg(steered, POSITIVE, NEGATIVE, settings["cfg"], start, sigmas)
 
 
@@ -78,7 +79,7 @@ def theirs(reference, settings: dict, latents, concepts):
         latents, settings["steps"], settings["cfg"], concepts,
         reverse_editing_direction=settings["remove"], edit_guidance_scale=settings["scales"],
         edit_threshold=settings["thresholds"], edit_warmup_steps=settings["warm_up"],
-        edit_cooldown_steps=settings["cool_down"] or [NEVER] * len(concepts), edit_weights=settings["weights"],
+        edit_cooldown_steps=settings["cool_down"] or [peers.NEVER] * len(concepts), edit_weights=settings["weights"],
         edit_momentum_scale=scale, edit_mom_beta=beta,
     )  # fmt: skip
 
