@@ -104,22 +104,24 @@ def swept(*concepts, latent=EMPTY, scales=SCALES):
     return found, batch
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum_scale": 0.8, "momentum_beta": 0.7}, {"cfg": 1.0}], ids=str)
+@pytest.mark.parametrize("options", [{"momentum_scale": 0.1}, {"momentum_scale": 0.8, "momentum_beta": 0.7}, {"cfg": 1.0}], ids=str)
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc"])
 def test_every_entry_is_its_own_run(model, sampler, options):
     """Beside a concept that keeps its scale, and with windows of their own: at scale 0 the other's momentum does not
-    wait for the swept one."""
-    steady = tiny.concept(OTHER, 2.0, 0.7, start=0.1, end=0.9)
-    target = tiny.concept(TARGET, 5.0, 0.8, start=0.4)
+    wait for the swept one.
+
+    Without thresholds: batched and single forwards differ by rounding, which can carry a cell over its threshold. That
+    these hold picture by picture is the core's (test_sega_equations).
+    """
+    steady = tiny.concept(OTHER, 2.0, start=0.1, end=0.9)
+    target = tiny.concept(TARGET, 5.0, start=0.4)
     latents, maps = sampled(model, *swept(steady, target), sampler, **options)
     for i, scale in enumerate(SCALES):
-        alone = tiny.concept(TARGET, scale, 0.8, start=0.4)
+        alone = tiny.concept(TARGET, scale, start=0.4)
         single, own = sampled(model, (steady, alone), EMPTY, sampler, **options)
         assert tiny.relative(latents["samples"][i : i + 1], single["samples"]) < 1e-4, scale
         assert maps[2 * i].any() and bool(maps[2 * i + 1].any()) is (scale != 0)
-        # Batched and single forwards differ by rounding, which may carry a cell of a step over its threshold.
-        cells = (maps[2 * i : 2 * i + 2] - own)[:, ::8, ::8].abs() > 0.01
-        assert (cells.flatten(1).sum(1) <= 1).all()
+        assert torch.equal(maps[2 * i : 2 * i + 2], own)
     samples = latents["samples"]
     assert all(tiny.relative(samples[i], samples[1]) > 0.01 for i in (0, 2, 3))
 
