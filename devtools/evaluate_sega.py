@@ -19,8 +19,10 @@ COST_SEED, TRANSFER_SEED = 9_300_000, 9_400_000
 PROMPT = "a portrait of a person with no hat"
 FOUR = {"glasses": "glasses", "smile": "a smile", "beard": "a beard", "gray_hair": "gray hair"}
 SCALES = (5.0, 2.0)  # the node's default, and one at which not everything succeeds
-# (momentum_scale, refresh) with the paper's β; the first one is the reference
-SETTINGS = ((0.1, 1), (0.0, 1), (0.0, 2), (0.0, 3), (0.0, 4), (0.0, 6))
+# What the paper's s_m = 0.1 and β = 0.4 make of an edit that stays the same (docs/derivations.md): that much more scale.
+GAIN = 1 + 0.1 * (1 - 0.4) / (1 - (0.4 + (1 - 0.4) * 0.1))
+# (momentum_scale, refresh, factor of the scale) with the paper's β; the first one is the reference
+SETTINGS = ((0.1, 1, 1.0), (0.0, 1, 1.0), (0.0, 1, GAIN), *((0.0, refresh, 1.0) for refresh in (2, 3, 4, 6)))
 OTHERS = (
     "a portrait of a woman with bangs and no hat", "a portrait of a man with a beard and no hat",
     "a portrait of a woman with gray hair and no hat", "a portrait of a bald man with no hat",
@@ -58,13 +60,12 @@ def cost(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] = la
     before, plain = answers(lab, judge, PROMPT, seeds, lambda _: None)
     rows = []
     for scale in SCALES:
-        chained = concepts(lab, list(FOUR.values()), scale)
-        for momentum, refresh in SETTINGS:
-            node = pack("nodes.sega").SEGAGuidance
+        for momentum, refresh, factor in SETTINGS:
+            chained, node = concepts(lab, list(FOUR.values()), factor * scale), pack("nodes.sega").SEGAGuidance
             model = node.execute(lab.model, chained, momentum_scale=momentum, refresh=refresh).result[0]
             after, seconds = answers(lab, judge, PROMPT, seeds, lambda _, model=model: model)
             rows.append({
-                "scale": scale, "momentum_scale": momentum, "refresh": refresh, "time": seconds / plain,
+                "scale": scale, "factor": factor, "momentum_scale": momentum, "refresh": refresh, "time": seconds / plain,
                 **outcome(before, after, dict.fromkeys(FOUR, True)),
             })  # fmt: skip
             say(rows[-1])
@@ -138,7 +139,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), dpi=110)
     for marker, scale in zip("os", SCALES, strict=True):
         line = [row for row in rows if row["scale"] == scale]
-        held = [row for row in line if row["momentum_scale"] == 0]
+        held = [row for row in line if row["momentum_scale"] == 0 and row["factor"] == 1]
         points = [row["time"] for row in held], [100 * row["success"] for row in held]
         axes.plot(*points, marker=marker, label=f"scale {scale:g}, momentum 0, refresh 1, 2, 3, 4, 6")
         for row in held:
