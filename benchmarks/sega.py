@@ -26,17 +26,20 @@ EARLY_END = 0.6  # of the steps
 
 @dataclass(frozen=True)
 class Setting:
-    """Of all concepts of a run. end: share of the steps after which they no longer act."""
+    """Of all concepts of a run. end: share of the steps after which they no longer act; refresh: evaluated every n-th
+    step only, which the authors' code cannot: then both make different latents."""
 
     name: str
     momentum: tuple[float, float]
     end: float = 1.0
+    refresh: int = 1
 
 
 SETTINGS = (
     Setting("momentum", MOMENTUM),
     Setting("no momentum", NO_MOMENTUM),
     Setting("no momentum, early end", NO_MOMENTUM, EARLY_END),
+    Setting("no momentum, refresh 2", NO_MOMENTUM, refresh=2),
 )
 
 
@@ -101,7 +104,9 @@ def pairs(plan: Plan) -> list[Pair]:
         if setting is not None:
             end = round(steps * setting.end)
             start_percent, end_percent = percent(warm, steps), percent(end, steps)
-            steered = steer(model, concepts[:count], setting.momentum, start_percent, end_percent)
+            steered = steer(
+                model, concepts[:count], setting.momentum, start_percent, end_percent, refresh=setting.refresh
+            )
             options = {
                 "edit_guidance_scale": SCALE, "edit_threshold": THRESHOLD, "edit_warmup_steps": warm,
                 "edit_cooldown_steps": [end if end < steps else peers.NEVER] * count,

@@ -15,13 +15,13 @@ from torch import Tensor
 
 SCALE, THRESHOLD = 1.0, 0.9
 WARM_UP = 0.2  # of the steps, as in the papers
-MOMENTUM = (0.1, 0.4)  # the reference's own defaults, and the nodes'
-NO_MOMENTUM = (0.0, 0.4)
+MOMENTUM = (0.1, 0.4)  # the reference's own defaults
+NO_MOMENTUM = (0.0, 0.4)  # the nodes' own
 
 
 def steer(
     model: Any, concepts: list[list], momentum: tuple[float, float] = MOMENTUM, start: float = WARM_UP,
-    end: float = 1.0, base: str = "auto", threshold: float = THRESHOLD,
+    end: float = 1.0, base: str = "auto", threshold: float = THRESHOLD, refresh: int = 1,
 ) -> Any:  # fmt: skip
     """SEGA Concept (Conditioning), chained, and SEGA Guidance."""
     chain = None
@@ -29,7 +29,7 @@ def steer(
         (chain,) = SEGAConceptConditioning.execute(
             concept, scale=SCALE, start_percent=start, end_percent=end, threshold=threshold, concepts=chain
         ).args
-    (steered,) = SEGAGuidance.execute(model, chain, *momentum, base=base).args
+    (steered,) = SEGAGuidance.execute(model, chain, *momentum, base=base, refresh=refresh).args
     return steered
 
 

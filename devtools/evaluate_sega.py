@@ -19,7 +19,7 @@ COST_SEED, TRANSFER_SEED = 9_300_000, 9_400_000
 PROMPT = "a portrait of a person with no hat"
 FOUR = {"glasses": "glasses", "smile": "a smile", "beard": "a beard", "gray_hair": "gray hair"}
 SCALES = (5.0, 2.0)  # the node's default, and one at which not everything succeeds
-# What the paper's s_m = 0.1 and β = 0.4 make of an edit that stays the same (docs/derivations.md): that much more scale.
+# What the paper's s_m = 0.1 and β = 0.4 make of an edit that stays the same: that much more scale (derivations.md).
 GAIN = 1 + 0.1 * (1 - 0.4) / (1 - (0.4 + (1 - 0.4) * 0.1))
 # (momentum_scale, refresh, factor of the scale) with the paper's β; the first one is the reference
 SETTINGS = ((0.1, 1, 1.0), (0.0, 1, 1.0), (0.0, 1, GAIN), *((0.0, refresh, 1.0) for refresh in (2, 3, 4, 6)))
@@ -65,8 +65,8 @@ def cost(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] = la
             model = node.execute(lab.model, chained, momentum_scale=momentum, refresh=refresh).result[0]
             after, seconds = answers(lab, judge, PROMPT, seeds, lambda _, model=model: model)
             rows.append({
-                "scale": scale, "factor": factor, "momentum_scale": momentum, "refresh": refresh, "time": seconds / plain,
-                **outcome(before, after, dict.fromkeys(FOUR, True)),
+                "scale": scale, "factor": factor, "momentum_scale": momentum, "refresh": refresh,
+                "time": seconds / plain, **outcome(before, after, dict.fromkeys(FOUR, True)),
             })  # fmt: skip
             say(rows[-1])
     return rows

@@ -108,13 +108,14 @@ def swept(*concepts, latent=EMPTY, scales=SCALES):
     "options", [{"momentum_scale": 0.1}, {"momentum_scale": 0.8, "momentum_beta": 0.7}, {"cfg": 1.0}], ids=str
 )
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc"])
-def test_every_entry_is_its_own_run(model, sampler, options):
+def test_every_entry_is_its_own_run(model, sampler, cfg, momentum):
     """Beside a concept that keeps its scale, and with windows of their own: at scale 0 the other's momentum does not
     wait for the swept one.
 
     Without thresholds: batched and single forwards differ by rounding, which can carry a cell over its threshold. That
     these hold picture by picture is the core's (test_sega_equations).
     """
+    options = {"cfg": cfg, "momentum_scale": momentum[0], "momentum_beta": momentum[1]}
     steady = tiny.concept(OTHER, 2.0, start=0.1, end=0.9)
     target = tiny.concept(TARGET, 5.0, start=0.4)
     latents, maps = sampled(model, *swept(steady, target), sampler, **options)
