@@ -104,9 +104,8 @@ def swept(*concepts, latent=EMPTY, scales=SCALES):
     return found, batch
 
 
-@pytest.mark.parametrize(
-    "options", [{"momentum_scale": 0.1}, {"momentum_scale": 0.8, "momentum_beta": 0.7}, {"cfg": 1.0}], ids=str
-)
+@pytest.mark.parametrize("momentum", [(0.0, 0.4), (0.1, 0.4), (0.8, 0.7)])
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc"])
 def test_every_entry_is_its_own_run(model, sampler, cfg, momentum):
     """Beside a concept that keeps its scale, and with windows of their own: at scale 0 the other's momentum does not
