@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .devices import few_to
 
+WITH_FLOAT64 = ("cpu", "cuda", "meta")  # others (MPS, some of Intel's) may lack it
+
 
 def sample_quantile(rows: Tensor, q: Tensor, inside: Tensor | None = None) -> Tensor:
     """The q-quantile of each row, linearly interpolated at rank q·(N − 1).
@@ -18,7 +20,8 @@ def sample_quantile(rows: Tensor, q: Tensor, inside: Tensor | None = None) -> Te
     Returns rows.shape[:-1] in the dtype of rows. Ranks are computed in float64. Oracle: numpy.quantile.
 
     Only the elements between the ranks and the nearer end are selected and put in order: at SEGA's usual thresholds a
-    tenth of a row or less. Nothing is read back from the device, but on MPS the counts of `inside`.
+    tenth of a row or less. Nothing is read back from the device, but for the counts of `inside` where it may have no
+    float64.
     """
     size, device = rows.shape[-1], rows.device
     smallest, largest = float(q.min()), float(q.max())
@@ -29,7 +32,7 @@ def sample_quantile(rows: Tensor, q: Tensor, inside: Tensor | None = None) -> Te
         rows = rows.masked_fill(~inside, -math.inf if from_top else math.inf)
         # Ranks where the counts are, if float64 exists there.
         counts = inside.sum(-1).clamp_min(1)
-        last = (counts.cpu() if device.type == "mps" else counts).double() - 1
+        last = (counts if device.type in WITH_FLOAT64 else counts.cpu()).double() - 1
     rank = few_to(q, last.device) * last
     lower = rank.floor()
     weight = few_to((rank - lower).to(rows.dtype), device)

@@ -22,23 +22,26 @@ class HeldDirections:
         if every < 1:
             raise ValueError(f"refresh is {every}; it must be 1 (evaluate concepts in every step) or more")
         self.every = every
+        self._step = 0  # of the last evaluation
         self._held: dict[int, tuple[int, Tensor]] = {}
 
     def stale(self, concepts: Iterable[int], step: int) -> list[int]:
-        """The concepts to evaluate at a step: those without a direction, and those whose own is n steps old.
+        """The concepts to evaluate at a step, of those that are needed there; to be asked at every evaluation.
 
-        At n = 1 all of them, also at every further evaluation of the same step. A step before the held one (a sampler
-        that goes back to noisier levels) also needs a new direction.
+        At n = 1 all of them, also at every further evaluation of the same step. Above, those without a direction and
+        those whose own is n steps old. Directions of concepts that are not needed any more are dropped, and all of them
+        where a sampler goes back to a noisier step: it has added noise, or goes another way from there.
         """
+        concepts = list(concepts)
         if self.every == 1:
-            return list(concepts)
-        held = self._held
-        return [i for i in concepts if i not in held or not 0 <= step - held[i][0] < self.every]
+            return concepts
+        held = {} if step < self._step else {i: self._held[i] for i in concepts if i in self._held}
+        self._step, self._held = step, held
+        return [i for i in concepts if i not in held or step - held[i][0] >= self.every]
 
     def completed(self, fresh: Mapping[int, Tensor], concepts: Iterable[int], step: int) -> dict[int, Tensor]:
         """The directions of all `concepts`: those just evaluated, which are held from now on, and the held ones."""
         if self.every == 1:
             return dict(fresh)
         self._held.update({i: (step, difference) for i, difference in fresh.items()})
-        self._held = {i: self._held[i] for i in concepts}  # what has ended is not kept
-        return {i: difference for i, (_, difference) in self._held.items()}
+        return {i: self._held[i][1] for i in concepts}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...guidance_core import add_image_guidance
 from .concepts import Conditioning
+from .conditioning import has_image_prompt
 
 KEY = "semantic_steering.instruct_pix2pix"
 WITHOUT_IMAGE = f"{KEY}.without_image"
@@ -69,7 +70,13 @@ class _BatchedCall:
         self.conds, self.previous = (negative, without_image), previous
 
     def __call__(self, args: dict) -> list[Tensor]:
-        positive, self.negative, self.without_image = self.previous({**args, "conds": [args["conds"][0], *self.conds]})
+        negative, without_image = self.conds
+        both = [args["conds"][0], negative]
+        if has_image_prompt(args["model_options"]):  # it knows no third place: a call of its own, in the negative's
+            positive, self.negative = self.previous({**args, "conds": both})
+            self.without_image = self.previous({**args, "conds": [None, without_image]})[1]
+        else:
+            positive, self.negative, self.without_image = self.previous({**args, "conds": [*both, without_image]})
         return [positive, self.negative]
 
 

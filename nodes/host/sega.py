@@ -116,7 +116,7 @@ class SEGARun:
         self.activity = Activity(kept, len(inputs)) if record else None
         self.recorder = Recorder() if record else None
         self.clock = StepClock(levels, self._commit)
-        self._candidate: tuple[float, dict[int, Tensor], dict[int, Tensor]] | None = None
+        self._candidate: tuple[dict[int, Tensor], dict[int, Tensor]] | None = None
         self._prefix = f"{KEY}.{sum(key.startswith(KEY) for key in guider.conds)}"
 
     def register(self) -> None:
@@ -161,11 +161,11 @@ class SEGARun:
         sigma = float(timestep.flatten()[0])
         self.clock.evaluate(sigma)
         indices = needed(self.concepts, sigma, self.momentum, self.last_sigma) if sigma > 0 else []
-        if not indices:
-            self._candidate = (sigma, {}, {})
-            return executor(x, timestep, model_options, seed)
         step = self.clock.step_of(sigma)
         stale = self.directions.stale(indices, step)
+        if not indices:
+            self._note(sigma, {}, {})
+            return executor(x, timestep, model_options, seed)
         fresh: dict[int, Tensor] = {}
         if stale:
             base_name = conditioning.base_name(self.guider, self.settings.base)
@@ -182,19 +182,24 @@ class SEGARun:
         gamma, following = edit_term(
             differences, self.concepts, sigma, self.momentum, self.nu, self.settings.threshold_over, self.masks
         )
-        self._candidate = (sigma, gamma, following)
+        self._note(sigma, gamma, following)
         for term in gamma.values():
             denoised = denoised - sigma * term
         return denoised
+
+    def _note(self, sigma: float, gamma: dict[int, Tensor], following: dict[int, Tensor]) -> None:
+        """What one evaluation adds, and the momentum that would follow it."""
+        self._candidate = (gamma, following)
+        if self.recorder is not None and sigma > 0:
+            self.recorder.add(sigma, gamma)
 
     def _commit(self) -> None:
         """A sampler step is over: its last evaluation's momentum becomes the run's, what ended is discarded."""
         if self._candidate is None:
             return
-        sigma, gamma, self.nu = self._candidate
-        if self.activity is not None and self.recorder is not None:
+        gamma, self.nu = self._candidate
+        if self.activity is not None:
             self.activity.add(gamma)
-            self.recorder.add(sigma, gamma)
         self._candidate = None
 
 

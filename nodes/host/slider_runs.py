@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...guidance_core import Phase, SigmaWindow
-from . import sega
+from . import instruct_pix2pix, sega
 from .layer_hooks import LayerHooks, why_not
 from .steps import SAME_LEVEL
 
@@ -98,9 +98,9 @@ class SwitchedWeights:
             self._variant(acting_at(self.sliders, level))  # here, so that no step has to wait for it
         result = executor(self._variant(self.loaded), noise_shape, conds, *args, **kwargs)
         self.beside = list(result[2])
-        # SEGA's own wrapper may come after this one: its concepts are counted here as it counts them.
-        concepts = sum(key.startswith(sega.KEY) for key in conds)
-        shape = [max(noise_shape[0], self.batch + math.ceil(self.batch * concepts / 2)), *noise_shape[1:]]
+        # The pack's other wrappers may come after this one: what they add is counted here as they count it.
+        more_conds = sum(key.startswith((sega.KEY, instruct_pix2pix.KEY)) for key in conds)
+        shape = [max(noise_shape[0], self.batch + math.ceil(self.batch * more_conds / 2)), *noise_shape[1:]]
         most, least = comfy.sampler_helpers.estimate_memory(model, shape, conds)
         _, more = comfy.sampler_helpers.get_additional_models(conds, model.model_dtype())
         self.memory = {"memory_required": most + more, "minimum_memory_required": least + more}

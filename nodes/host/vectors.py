@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from .runs import add_outer_sample
 logger = logging.getLogger("semantic_steering")
 
 KEY = "semantic_steering.vectors"
+LARGE_ROW = 1 << 20  # bytes
 SUFFIX = ".sega.safetensors"
 FORMAT, VERSION = "semantic-steering concept vectors", 1
 RECORD_AGAIN = "Record them again on this model with SEGA Sampler"
@@ -37,7 +39,7 @@ OUTPUT = " [output]"  # how ComfyUI's own names say that a file is in the output
 @dataclass(frozen=True)
 class ConceptVectors:
     """Σγ of a run, in noise-estimate units: gamma [T, B, C, ...] float32 on the CPU, a row for each of the falling
-    sigmas. concepts: what they were made of, for the reader; seed: of the run's noise."""
+    sigmas, at which the model was evaluated. concepts: what they were made of, for the reader; seed: of the noise."""
 
     gamma: Tensor
     sigmas: tuple[float, ...]
@@ -53,7 +55,22 @@ class ConceptVectors:
     def summary(self) -> str:
         names = ", ".join(str(concept.get("name")) for concept in self.concepts) or "no concept"
         sizes = " x ".join(str(size) for size in reversed(self.gamma.shape[3:]))
-        return f"{names}; {len(self.sigmas)} steps, {self.gamma.shape[1]} picture(s) of {sizes} cells, seed {self.seed}"
+        what = f"{len(self.sigmas)} noise levels, {self.gamma.shape[1]} picture(s) of {sizes} cells"
+        return f"{names}; {what}, seed {self.seed}"
+
+    def check(self) -> None:
+        """Raises ValueError, naming what is wrong, for vectors that cannot be added to a run."""
+        falling = all(a > b for a, b in itertools.pairwise((math.inf, *self.sigmas, 0.0)))
+        for wrong, what in (
+            (not self.gamma.is_floating_point(), f"their values are {self.gamma.dtype}, not floating-point numbers"),
+            (self.gamma.ndim < 4 or 0 in self.gamma.shape[1:], f"their shape is {list(self.gamma.shape)}"),
+            (len(self.gamma) != len(self.sigmas), f"{len(self.gamma)} rows for {len(self.sigmas)} noise levels"),
+            (not falling, "their noise levels are not finite, falling numbers above 0"),
+            (not all(isinstance(entry, dict) for entry in self.concepts), "what they say of their concepts is no list"),
+            (not torch.isfinite(self.gamma).all(), "they hold NaN or infinite values"),
+        ):
+            if wrong:
+                raise ValueError(f"vectors cannot be used: {what}. {RECORD_AGAIN}")
 
     def fitted(self, shape: torch.Size) -> Tensor:
         """gamma for a latent [B, C, ...]: of one picture for all of a batch, resized (with a warning) to its size.
@@ -81,14 +98,16 @@ class ConceptVectors:
 
 
 class Recorder:
-    """Collects the committed steps of one run; read once after it."""
+    """Collects what each evaluation of one run adds; read once after it."""
 
     def __init__(self) -> None:
         self._rows: dict[float, Tensor | None] = {}
 
     def add(self, sigma: float, gamma: Mapping[int, Tensor]) -> None:
-        """One committed step's γ [B, C, ...] by concept; of a level that comes twice the last one counts."""
-        self._rows[sigma] = torch.stack(list(gamma.values())).sum(0) if gamma else None
+        """One evaluation's γ [B, C, ...] by concept; of a level that comes twice the last one counts."""
+        total = functools.reduce(torch.add, gamma.values()) if gamma else None
+        # A video's rows would fill the device; a picture's are not worth waiting for.
+        self._rows[sigma] = total.cpu() if total is not None and total.nbytes > LARGE_ROW else total
 
     def result(self, shape: torch.Size) -> tuple[Tensor, tuple[float, ...]]:
         """gamma [T, B, C, ...] of a latent's shape, and the levels, falling."""
@@ -105,6 +124,7 @@ def with_vectors(model: Any, vectors: ConceptVectors, scale: float) -> Any:
     if not math.isfinite(scale):
         raise ValueError(f"scale is {scale}; it must be a finite number (1 = as recorded)")
     patched = model.clone()
+    vectors.check()
     if scale == 0 or vectors.neutral:
         return patched
 
@@ -129,10 +149,12 @@ def _adding(gamma: Tensor, sigmas: tuple[float, ...], scale: float) -> Callable[
     def predict(
         executor: Any, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None
     ) -> Tensor:
-        denoised = executor(x, timestep, model_options or {}, seed)
+        # All before the model is queued, so that nothing has to wait for it.
         sigma = float(timestep.flatten()[0])
         found = at_sigma(gamma, sigmas, sigma) if sigma > 0 else None
-        return denoised if found is None else denoised - sigma * scale * found.to(denoised)
+        term = None if found is None else found.to(x.device)
+        denoised = executor(x, timestep, model_options or {}, seed)
+        return denoised if term is None else denoised - sigma * scale * term
 
     return predict
 
@@ -140,16 +162,16 @@ def _adding(gamma: Tensor, sigmas: tuple[float, ...], scale: float) -> Callable[
 def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]) -> str:
     """Write a *.sega.safetensors file into the output folder; its name relative to it. extra: the workflow and its
     prompt, left out where the host was told to keep them out of files."""
+    vectors.check()
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         filename_prefix, folder_paths.get_output_directory()
     )
-    header = {
+    workflow = {} if host_arguments.disable_metadata else {key: json.dumps(value) for key, value in extra.items()}
+    header = workflow | {
         "format": FORMAT, "version": str(VERSION), "model": json.dumps(asdict(vectors.model)),
         "latent_shape": json.dumps(list(vectors.gamma.shape[1:])), "sigmas": json.dumps(vectors.sigmas),
         "concepts": json.dumps(vectors.concepts), "seed": str(vectors.seed),
     }  # fmt: skip
-    if not host_arguments.disable_metadata:
-        header |= {key: json.dumps(value) for key, value in extra.items()}
     file = f"{name}_{counter:05}_{SUFFIX}"
     comfy.utils.save_torch_file({"gamma": vectors.gamma.contiguous()}, str(Path(folder) / file), metadata=header)
     return str(Path(subfolder) / file)
@@ -183,24 +205,28 @@ def load(name: str) -> ConceptVectors:
             f"file {name!r} is of version {header.get('version')}, this pack reads version {VERSION}: update the pack, "
             "or record the vectors again"
         )
-    return _read(name, tensors["gamma"].float(), header)
+    return _read(name, tensors["gamma"], header)
 
 
 def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors:
     try:
+        model = ModelIdentity(**json.loads(header["model"]))
         vectors = ConceptVectors(
             gamma, tuple(float(sigma) for sigma in json.loads(header["sigmas"])),
-            ModelIdentity(**json.loads(header["model"])), tuple(json.loads(header["concepts"])), int(header["seed"]),
+            replace(model, sigma_max=float(model.sigma_max)), tuple(json.loads(header["concepts"])),
+            int(header["seed"]),
         )  # fmt: skip
-        shape = [len(vectors.sigmas), *json.loads(header["latent_shape"])]
-    except (KeyError, TypeError, ValueError) as broken:
-        raise ValueError(f"file {name!r}: its header is damaged ({broken!r}); record the vectors again") from broken
-    falling = all(a > b for a, b in itertools.pairwise((*vectors.sigmas, 0.0)))
-    if list(gamma.shape) != shape or not falling or not torch.isfinite(gamma).all():
+        shape = tuple(json.loads(header["latent_shape"]))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as broken:
+        raise ValueError(f"file {name!r}: its header is damaged ({broken!r}). {RECORD_AGAIN}") from broken
+    if tuple(gamma.shape[1:]) != shape:
         raise ValueError(
-            f"file {name!r}: its values are damaged (shape {list(gamma.shape)} for {shape}, sigmas "
-            f"{'falling' if falling else 'not falling'}); record the vectors again"
+            f"file {name!r}: it holds {list(gamma.shape[1:])}, its header says {list(shape)}. {RECORD_AGAIN}"
         )
+    try:
+        vectors.check()
+    except ValueError as problem:
+        raise ValueError(f"file {name!r}: {problem}") from problem
     return vectors
 
 

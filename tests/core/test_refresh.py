@@ -51,8 +51,16 @@ def test_a_concept_is_evaluated_when_its_window_opens_and_forgotten_when_it_clos
 
 
 def test_going_back_to_a_noisier_step_needs_new_directions():
-    assert walk(4, [0, 3, 1, 2], [[0]] * 4)[0] == [{0: 0}, {0: 0}, {0: 0}, {0: 0}]
+    assert walk(4, [0, 3, 1, 2], [[0]] * 4)[0] == [{0: 0}, {0: 0}, {0: 1}, {0: 1}]
     assert walk(4, [3, 1], [[0]] * 2)[0] == [{0: 3}, {0: 1}]
+
+
+def test_a_direction_is_dropped_with_its_concept_also_at_an_evaluation_without_any():
+    held = HeldDirections(5)
+    held.completed({0: direction(0, 0)}, [0], 0)
+    assert held.stale([0], 1) == []
+    assert held.stale([], 2) == []
+    assert held.stale([0], 3) == [0]
 
 
 @pytest.mark.parametrize("every", [0, -1])

@@ -12,6 +12,7 @@ import numpy
 import pytest
 import tiny
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from semantic_steering.nodes.sega import SEGAConceptConditioning, SEGAGuidance
 
 MODEL = tiny.unet_model()
@@ -79,3 +80,25 @@ def assert_beside(model: Any, bare: torch.Tensor, **options: Any) -> None:
     assert tiny.relative(alone, bare) > ACTS
     assert torch.equal(run(steered(model, NEUTRAL, momentum=0.1), **options), alone)
     assert tiny.relative(run(steered(model, momentum=0.1), **options), alone) > ACTS
+
+
+class ImagePrompt:
+    """A patch like IP-Adapter's: tokens of a picture for positive's chunks, others for the negative's, by index."""
+
+    def __init__(self):
+        self.tokens = [tiny.noise(1, 3, 64, seed=50), torch.zeros(1, 3, 64)]
+        self.seen: list[list[int]] = []
+
+    def __call__(self, q, k, v, extra_options):
+        places = extra_options["cond_or_uncond"]
+        self.seen.append(list(places))
+        rows = len(q) // len(places)
+        tokens = torch.cat([self.tokens[place].repeat(rows, 1, 1) for place in places])
+        heads = extra_options["n_heads"]
+        return optimized_attention(q, k, v, heads) + optimized_attention(q, tokens, tokens, heads)
+
+
+def with_image_prompt(model):
+    model, patch = model.clone(), ImagePrompt()
+    model.set_model_attn2_replace(patch, "middle", 0)
+    return model, patch

@@ -82,7 +82,7 @@ def loha(layers: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]
     state = {}
     for i, (name, shape) in enumerate(layers.items()):
         for j, part in enumerate(("w1", "w2")):
-            state[f"{name}.hada_{part}_a"] = 3 * random(shape[0], RANK, seed=seed + 9 * i + 2 * j)
+            state[f"{name}.hada_{part}_a"] = 2 * random(shape[0], RANK, seed=seed + 9 * i + 2 * j)
             state[f"{name}.hada_{part}_b"] = random(RANK, math.prod(shape[1:]), seed=seed + 9 * i + 2 * j + 1)
         state[f"{name}.alpha"] = torch.tensor(2.0)
     return state

@@ -30,8 +30,8 @@ from combining import (
     once,
     run,
     steered,
+    with_image_prompt,
 )
-from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras.nodes_nag import NAGuidance
 from editing import find_mask
 from sliding import FAMILY, ONE, START, TWO, by_hand, load, stock, sweep
@@ -51,28 +51,6 @@ from nodes import (
 )
 
 IMAGE_PROMPTS = "IP-Adapter, InstantID, PuLID (attention patches)"
-
-
-class ImagePrompt:
-    """A patch like IP-Adapter's: tokens of a picture for positive's chunks, others for the negative's, by index."""
-
-    def __init__(self):
-        self.tokens = [tiny.noise(1, 3, 64, seed=50), torch.zeros(1, 3, 64)]
-        self.seen: list[list[int]] = []
-
-    def __call__(self, q, k, v, extra_options):
-        places = extra_options["cond_or_uncond"]
-        self.seen.append(list(places))
-        rows = len(q) // len(places)
-        tokens = torch.cat([self.tokens[place].repeat(rows, 1, 1) for place in places])
-        heads = extra_options["n_heads"]
-        return optimized_attention(q, k, v, heads) + optimized_attention(q, tokens, tokens, heads)
-
-
-def with_image_prompt(model):
-    model, patch = model.clone(), ImagePrompt()
-    model.set_model_attn2_replace(patch, "middle", 0)
-    return model, patch
 
 
 class TestImagePrompts:

@@ -10,6 +10,7 @@ import oracle
 import pytest
 import tiny
 import torch
+from combining import with_image_prompt
 from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, DualCFGGuider
 from comfy_extras.nodes_ip2p import InstructPixToPixConditioning
 from instructing import NEGATIVE, POSITIVE, TARGET, Editor, pictures, random_vae
@@ -199,6 +200,15 @@ class TestOtherPacks:
         assert seen["pre"] == [(2, 2)] * 8
         assert max(seen["post"]) < 1e-5
         assert len(seen["post"]) == 8
+
+    @pytest.mark.parametrize("image_scale", [1.0, 1.5])
+    def test_an_image_prompt_sees_its_two_places_only(self, editor, image_scale):
+        model, patch = with_image_prompt(editor.model)
+        plain = editor.edit(image_scale=image_scale, model=model)
+        steered = editor.edit(image_scale=image_scale, model=model, concepts=(CONCEPT,))
+        assert set(map(tuple, patch.seen)) <= {(1, 0), (0,), (1,)}
+        assert tiny.relative(plain, editor.edit(image_scale=image_scale)) > 0.01
+        assert tiny.relative(steered, plain) > 0.01
 
     def test_a_calc_cond_batch_function_still_runs(self, editor):
         model, seen = editor.model.clone(), []

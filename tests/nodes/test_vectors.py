@@ -52,7 +52,7 @@ def apply(model, vectors, scale=1.0):
 
 class TestApply:
     @pytest.mark.parametrize("model_type", TYPES, ids=lambda t: t.name)
-    @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc"])
+    @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc", "dpm_2", "dpmpp_sde", "seeds_2"])
     def test_the_recorded_run_comes_back(self, model_type, sampler):
         model = tiny.unet_model(model_type)
         edited, vectors = recorded(model, sampler=sampler, scheduler="sgm_uniform", momentum_scale=0.3)
@@ -261,12 +261,18 @@ class TestFiles:
         [
             ({"version": "99"}, "is of version 99, this pack reads version 1"),
             ({"format": "another"}, "does not hold concept vectors"),
-            ({"sigmas": "[1.0, 2.0]"}, "its values are damaged"),
+            ({"sigmas": "[1.0, 2.0]"}, "6 rows for 2 noise levels"),
+            ({"sigmas": "[1, 2, 3, 4, 5, 6]"}, "not finite, falling numbers"),
+            ({"sigmas": "[Infinity, 5, 4, 3, 2, 1]"}, "not finite, falling numbers"),
+            ({"sigmas": "[" + "9" * 400 + ", 5, 4, 3, 2, 1]"}, "its header is damaged"),
             ({"sigmas": "none"}, "its header is damaged"),
+            ({"sigmas": "[" * 100_000}, "its header is damaged"),
             ({"model": "{}"}, "its header is damaged"),
-            ({"latent_shape": "[1, 4, 9, 9]"}, "its values are damaged"),
+            ({"concepts": "[1]"}, "say of their concepts"),
+            ({"latent_shape": "[1, 4, 9, 9]"}, "its header says"),
+            ({"latent_shape": "[]"}, "its header says"),
         ],
-        ids=str,
+        ids=lambda value: str(value)[:40],
     )
     def test_a_damaged_header(self, model, folders, damage, message):
         SEGASaveVectors.execute(recorded(model)[1], "a")
@@ -277,12 +283,29 @@ class TestFiles:
         with pytest.raises(ValueError, match=message):
             SEGALoadVectors.execute(names()[0])
 
-    def test_damaged_values(self, model, folders):
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_values_that_are_no_numbers_are_neither_saved_nor_loaded_nor_applied(self, model, folders, value):
         _, vectors = recorded(model)
-        vectors.gamma[0, 0, 0, 0, 0] = float("nan")
         SEGASaveVectors.execute(vectors, "a")
-        with pytest.raises(ValueError, match="its values are damaged"):
-            SEGALoadVectors.execute(names()[0])
+        path = folders / "out" / "a_00001_.sega.safetensors"
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata()
+        vectors.gamma[0, 0, 0, 0, 0] = value
+        safetensors.torch.save_file({"gamma": vectors.gamma}, path, header)
+        for use in (
+            lambda: SEGALoadVectors.execute(names()[0]), lambda: SEGASaveVectors.execute(vectors, "b"),
+            lambda: apply(model, vectors),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match="hold NaN or infinite values"):
+                use()
+        assert len(names()) == 1
+
+    def test_a_workflows_own_keys_do_not_replace_the_headers(self, model, folders):
+        from semantic_steering.nodes.host.vectors import save
+
+        _, vectors = recorded(model)
+        save(vectors, "a", {"seed": "another", "model": [1], "format": None})
+        assert SEGALoadVectors.execute(names()[0]).args[0].seed == SEED
 
     @pytest.mark.parametrize("content", [b"", b"not a file", b"\x00" * 64])
     def test_what_is_no_safetensors_file(self, folders, content):

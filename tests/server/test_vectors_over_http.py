@@ -52,7 +52,9 @@ def test_a_damaged_file_is_refused_on_its_node(server):
     with safe_open(path, "pt") as file:
         header, gamma = file.metadata(), file.get_tensor("gamma").clone()
     save_file({"gamma": gamma * float("nan")}, path, header)
-    assert_refused(server, applied(name, seed=23), "SEGALoadVectors", "its values are damaged", "record the vectors")
+    assert_refused(
+        server, applied(name, seed=23), "SEGALoadVectors", "hold NaN or infinite values", "Record them again"
+    )
     path.write_bytes(b"nothing")
     assert_refused(server, applied(name, seed=24), "no safetensors file")
     assert_still_runs(server)
