@@ -147,7 +147,9 @@ FLOAT_INPUTS = [
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("make", "where", "names"), FLOAT_INPUTS, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(
+    ("make", "where", "names"), FLOAT_INPUTS, ids=["concept", "conditioning", "guidance", "sampler"]
+)
 def test_numbers_that_are_none(server, make, where, names, value):
     """The raw tokens NaN and Infinity: the host's own bounds let NaN through."""
     for name in names:
