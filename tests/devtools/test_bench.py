@@ -50,13 +50,15 @@ def test_sega_makes_the_authors_latents_with_no_more_evaluations(bench):
     for row in rows:
         assert row["ours_s"] > 0
         if row["model"] == "tiny":
-            assert row["difference"] < 1e-3, row
+            # Held directions are not the authors'.
+            assert (row["difference"] < 1e-3) is ("refresh" not in row["setting"]), row
             assert row["entries"] <= row["their_entries"] == 5 * (2 + row["concepts"])
     found = {(row["concepts"], row["setting"]): row["entries"] for row in rows if row["model"] == "tiny"}
     for count in (1, 2):  # of 5 steps: all; without the first; without the first and the last two
         assert found[count, "momentum"] == 5 * (2 + count)
         assert found[count, "no momentum"] == 5 * 2 + 4 * count
         assert found[count, "no momentum, early end"] == 5 * 2 + 2 * count
+        assert found[count, "no momentum, refresh 2"] == 5 * 2 + 2 * count
     flux = {(row["concepts"], row["setting"]): row["entries"] for row in rows if row["model"] == "tiny Flux"}
     assert flux[0, "no concepts"] == 5
     assert flux[2, "momentum"] == 5 * 3

@@ -160,7 +160,7 @@ def test_a_picture_of_another_model_family_is_refused_with_both_channel_counts(c
 
 def test_an_empty_latent_of_another_family_is_what_the_host_makes_of_it(calls):
     latent = {"samples": torch.zeros(1, 16, 6, 6)}
-    result, _ = sega_sampler(calls.model, latent, concepts=(tiny.concept(TARGET),)).args
+    result, *_ = sega_sampler(calls.model, latent, concepts=(tiny.concept(TARGET),)).args
     assert result["samples"].shape == (1, 4, 6, 6)
 
 
@@ -172,15 +172,15 @@ def test_a_packed_latent(calls):
 
 def test_after_a_refusal_a_good_run_is_as_if_nothing_had_happened(calls):
     good = {"concepts": (tiny.concept(TARGET),)}
-    first, _ = sega_sampler(calls.model, **good).args
+    first, *_ = sega_sampler(calls.model, **good).args
     with pytest.raises(ValueError, match="latent_image has 16 channels"):
         sega_sampler(calls.model, {"samples": tiny.noise(1, 16, 6, 6)}, **good)
-    second, _ = sega_sampler(calls.model, **good).args
+    second, *_ = sega_sampler(calls.model, **good).args
     assert torch.equal(first["samples"], second["samples"])
 
 
 def test_sixteen_concepts_run(calls):
     concepts = tuple(tiny.concept(tiny.stub_cond(20 + i), 1.0, 0.9) for i in range(16))
-    _, activity = sega_sampler(calls.model, concepts=concepts).args
+    _, activity, _ = sega_sampler(calls.model, concepts=concepts).args
     assert calls.batches == [18] * 3
     assert all(activity[i].any() for i in range(16))
