@@ -123,11 +123,12 @@ def test_the_page_has_one_place_for_the_table_of_every_benchmark(tmp_path):
     copy = tmp_path / "performance.md"
     copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     keys = ("date", "device", "torch", "comfyui", "attention", "command")
-    for name in NAMES:
-        page.write(copy, name, {**dict.fromkeys(keys, "?"), "kind": "cpu"}, f"| the table of {name} |")
+    places = [(name, kind) for name in NAMES for kind in ("cpu", "cuda")]
+    for name, kind in places:
+        page.write(copy, name, {**dict.fromkeys(keys, "?"), "kind": kind}, f"| the table of {name} on {kind} |")
     text = copy.read_text(encoding="utf-8")
-    assert all(f"\n| the table of {name} |\n{page.END}\n" in text for name in NAMES)
-    assert text.count(page.END) == len(NAMES)
+    assert all(f"\n| the table of {name} on {kind} |\n{page.END}\n" in text for name, kind in places)
+    assert text.count(page.END) == len(places)
     with pytest.raises(ValueError, match="needs one line"):
         page.write(copy, "unknown", {"kind": "cpu"}, "")
 
