@@ -79,12 +79,13 @@ class TestContextWindows:
         assert tiny.relative(found, sd.sample(sd.model, start)) > ACTS / 10
 
     @compat("Context windows", "Slider Sweep")
-    def test_a_sweep_of_what_windows_take_apart_is_refused(self):
+    def test_a_sweep_of_what_windows_take_apart_is_refused(self, record_property):
         """A strength belongs to a picture of the whole batch, not to a place in a window."""
         sd = families.sd()
         strengths = "0, 0.2, 0.4, 0.6, 0.8, 1"
-        with pytest.raises(ValueError, match=r"context windows \(dim 0\) take the batch apart"):
+        with pytest.raises(ValueError, match=r"context windows \(dim 0\) take the batch apart") as refused:
             sd.sample(sweep(windowed(sd.model, 4, 2, 0)[0], ONE, strengths, 0.3), sd.noise(6))
+        record_property("no", f"windows over the batch are refused before sampling: {refused.value}")
         wide, plain = (sweep(model, ONE, strengths, 0.3) for model in (windowed(sd.model, 6, 2, 0)[0], sd.model))
         assert torch.equal(sd.sample(wide, sd.noise(6)), sd.sample(plain, sd.noise(6)))
 
