@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import comfy.ldm.lumina.model
 import comfy.model_management
 import comfy.patcher_extension
@@ -17,6 +19,8 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_multigpu import MultiGPUCFGSplitNode
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from sliding import ONE, load, sweep
+
+COMPILERS = ("g++", "clang++", "cl")
 
 
 def windowed(model, length, overlap, dim):
@@ -161,6 +165,7 @@ class TestTorchCompile:
 
     @compat("torch.compile")
     @pytest.mark.slow
+    @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="torch's inductor needs a C++ compiler")
     def test_sega_with_the_nodes_own_backend(self):
         compiled = Compiled("inductor")
 
