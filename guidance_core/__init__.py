@@ -33,7 +33,9 @@ from .sliders import fuse_middle as fuse_middle
 from .sliders import low_rank_sum as low_rank_sum
 from .vectors import at_sigma as at_sigma
 from .vectors import resized as resized
+from .windows import SAME_LEVEL as SAME_LEVEL
 from .windows import Phase as Phase
 from .windows import SigmaWindow as SigmaWindow
 from .windows import Window as Window
 from .windows import edges_crossed as edges_crossed
+from .windows import step_of as step_of

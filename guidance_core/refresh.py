@@ -19,7 +19,7 @@ class HeldDirections:
     """
 
     def __init__(self, every: int):
-        if every < 1:
+        if not every >= 1:  # NaN too
             raise ValueError(f"refresh is {every}; it must be 1 (evaluate concepts in every step) or more")
         self.every = every
         self._step = 0  # of the last evaluation

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# A sampler's σ may differ from the recorded one by rounding.
-SAME_LEVEL = 1e-4
+from .windows import SAME_LEVEL, step_of
+
 LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
@@ -22,10 +22,9 @@ def at_sigma(gamma: Tensor, sigmas: Sequence[float], sigma: float) -> Tensor | N
     gamma: [T, B, C, ...], one row for each of `sigmas`, which fall. A row also stands for what follows the last level.
     None above the first one, where nothing was recorded. At a recorded σ (to 1e-4) the row itself, bit for bit.
     """
-    reached = [i for i, level in enumerate(sigmas) if level >= sigma * (1 - SAME_LEVEL)]
-    if not reached:
+    i = step_of(sigmas, sigma)
+    if i is None:
         return None
-    i = reached[-1]
     if i + 1 == len(sigmas) or sigmas[i] <= sigma * (1 + SAME_LEVEL):
         return gamma[i]
     return torch.lerp(gamma[i], gamma[i + 1], (sigmas[i] - sigma) / (sigmas[i] - sigmas[i + 1]))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-# A sampler's σ may differ from the schedule's by rounding; the window's first step must not be lost to it.
-START_TOLERANCE = 1e-4
+# Relative: a sampler's σ may differ from the schedule's by rounding; a window's first step must not be lost to it.
+SAME_LEVEL = 1e-4
+
+
+def step_of(levels: Sequence[float], sigma: float) -> int | None:
+    """The last of a schedule's levels that is at or above σ; None for a σ above them all."""
+    return max((i for i, level in enumerate(levels) if level >= sigma * (1 - SAME_LEVEL)), default=None)
 
 
 class Phase(Enum):
@@ -60,7 +65,7 @@ class SigmaWindow:
     end: float
 
     def phase(self, sigma: float) -> Phase:
-        if sigma > self.start * (1 + START_TOLERANCE):
+        if sigma > self.start * (1 + SAME_LEVEL):
             return Phase.BEFORE
         return Phase.INSIDE if sigma > self.end else Phase.AFTER
 

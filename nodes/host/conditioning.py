@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import comfy.sampler_helpers
+import comfy.samplers
 import torch
 
 from .concepts import RESTRICTIONS, ConceptInput, Conditioning
@@ -26,7 +27,16 @@ INHERITED = (
     "ref_mask_flag", "keyframe_idxs", "guide_attention_entries", "audio_embed", "audio_inject_scale", "ref_audio",
     "frame_rate", "fps", "motion_bucket_id", "augmentation_level",
 )  # fmt: skip
+# What the host's guidance calls for its estimates, in model_options; `estimates` where nobody has put anything there.
+SLOT = "sampler_calc_cond_batch_function"
 BASES = ("negative", "positive", "empty_negative_prompt")
+
+
+def estimates(args: dict) -> list[torch.Tensor]:
+    """The host's own batched evaluation of all conditionings, called as it calls what stands in SLOT."""
+    return comfy.samplers.calc_cond_batch(
+        args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+    )
 
 
 def check_guider(guider: Any) -> None:

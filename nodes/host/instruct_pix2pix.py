@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ...guidance_core import add_image_guidance
 from .concepts import Conditioning
-from .conditioning import has_image_prompt
+from .conditioning import SLOT, estimates, has_image_prompt
 
 KEY = "semantic_steering.instruct_pix2pix"
 WITHOUT_IMAGE = f"{KEY}.without_image"
-SLOT = "sampler_calc_cond_batch_function"  # what the host's guidance calls for its estimates
 
 
 class TwoScaleGuider(comfy.samplers.CFGGuider):
@@ -50,7 +49,7 @@ class TwoScaleGuider(comfy.samplers.CFGGuider):
         model_options = model_options or {}
         if not self.third:
             return super().predict_noise(x, timestep, model_options, seed)
-        call = _BatchedCall(self.conds["negative"], self.conds[WITHOUT_IMAGE], model_options.get(SLOT, _estimates))
+        call = _BatchedCall(self.conds["negative"], self.conds[WITHOUT_IMAGE], model_options.get(SLOT, estimates))
         guided = super().predict_noise(x, timestep, {**model_options, SLOT: call}, seed)
         return add_image_guidance(guided, call.negative, call.without_image, self.image_scale)
 
@@ -78,12 +77,6 @@ class _BatchedCall:
         else:
             positive, self.negative, self.without_image = self.previous({**args, "conds": [*both, without_image]})
         return [positive, self.negative]
-
-
-def _estimates(args: dict) -> list[Tensor]:
-    return comfy.samplers.calc_cond_batch(
-        args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
-    )
 
 
 def _count_third(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:

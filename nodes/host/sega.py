@@ -15,7 +15,6 @@ from typing import Any
 
 import comfy.patcher_extension
 import comfy.sampler_helpers
-import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
@@ -159,9 +158,8 @@ class SEGARun:
         """The stock guidance's denoised prediction minus σ·Σγ."""
         model_options = model_options or {}
         sigma = float(timestep.flatten()[0])
-        self.clock.evaluate(sigma)
+        step = self.clock.evaluate(sigma)
         indices = needed(self.concepts, sigma, self.momentum, self.last_sigma) if sigma > 0 else []
-        step = self.clock.step_of(sigma)
         stale = self.directions.stale(indices, step)
         if not indices:
             self._note(sigma, {}, {})
@@ -169,8 +167,8 @@ class SEGARun:
         fresh: dict[int, Tensor] = {}
         if stale:
             base_name = conditioning.base_name(self.guider, self.settings.base)
-            call = _BatchedCall(self, base_name, stale, model_options.get("sampler_calc_cond_batch_function"))
-            options = dict(model_options, sampler_calc_cond_batch_function=call)
+            call = _BatchedCall(self, base_name, stale, model_options.get(conditioning.SLOT, conditioning.estimates))
+            options = {**model_options, conditioning.SLOT: call}
             denoised = executor(x, timestep, options, seed)
             # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
             base, estimates = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
@@ -211,7 +209,7 @@ class _BatchedCall:
     each concept has a call of its own, in the base's place.
     """
 
-    def __init__(self, run: SEGARun, base: str, indices: list[int], previous: Callable[[dict], list] | None):
+    def __init__(self, run: SEGARun, base: str, indices: list[int], previous: Callable[[dict], list[Tensor]]):
         self.run, self.base, self.indices, self.previous = run, base, indices, previous
         self.estimates: tuple[Tensor, dict[int, Tensor]] | None = None
 
@@ -247,6 +245,4 @@ class _BatchedCall:
         return self.estimates
 
     def _calculate(self, args: dict, conds: list) -> list[Tensor]:
-        if self.previous is not None:
-            return self.previous({**args, "conds": conds})
-        return comfy.samplers.calc_cond_batch(args["model"], conds, args["input"], args["sigma"], args["model_options"])
+        return self.previous({**args, "conds": conds})

@@ -16,10 +16,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...guidance_core import Phase, SigmaWindow
+from ...guidance_core import SAME_LEVEL, Phase, SigmaWindow
 from . import instruct_pix2pix, sega
 from .layer_hooks import LayerHooks, why_not
-from .steps import SAME_LEVEL
 
 logger = logging.getLogger("semantic_steering")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-SAME_LEVEL = 1e-4  # relative: a sampler's σ may differ from the schedule's by rounding
+from ...guidance_core import step_of
 
 
 class StepClock:
@@ -25,15 +25,15 @@ class StepClock:
 
     def step_of(self, sigma: float) -> int:
         """The last step that starts at or above σ (0 for a σ above the whole schedule)."""
-        reached = [i for i, level in enumerate(self.levels) if level >= sigma * (1 - SAME_LEVEL)]
-        return max(reached, default=0)
+        return step_of(self.levels, sigma) or 0
 
-    def evaluate(self, sigma: float) -> None:
-        """The model is about to be evaluated at σ."""
+    def evaluate(self, sigma: float) -> int:
+        """The model is about to be evaluated at σ; the step that this belongs to."""
         step = self.step_of(sigma)
         if not self._called_back and self._step is not None and step > self._step:
             self._commit()
         self._step = step
+        return step
 
     def wrap(self, callback: Callable[..., Any] | None) -> Callable[..., Any]:
         """The step callback that commits, then calls the one it was given."""

@@ -63,7 +63,7 @@ def test_a_direction_is_dropped_with_its_concept_also_at_an_evaluation_without_a
     assert held.stale([0], 3) == [0]
 
 
-@pytest.mark.parametrize("every", [0, -1])
+@pytest.mark.parametrize("every", [0, -1, float("nan")])
 def test_less_than_every_step_is_refused(every):
     with pytest.raises(ValueError, match="refresh"):
         HeldDirections(every)
