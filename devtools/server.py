@@ -115,10 +115,11 @@ class Server:
         try:
             self._wait_until_ready(started + self.timeout)
             self._check_imports()
+            # In here too: who reads this line may ask to terminate before the `with` block is entered.
+            say(f"ComfyUI answers at {self.url} after {time.monotonic() - started:.0f} s; log: {self.log_file}")
         except BaseException:
             self.stop()
             raise
-        say(f"ComfyUI answers at {self.url} after {time.monotonic() - started:.0f} s; log: {self.log_file}")
         return self
 
     def __exit__(

@@ -82,6 +82,22 @@ def test_the_server_is_stopped_with_its_children(tmp_path, monkeypatch):
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+def test_an_interruption_just_before_the_block_stops_the_server_too(tmp_path, monkeypatch):
+    (tmp_path / "main.py").write_text(STAND_IN)
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+
+    def interrupted(text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("devtools.server.say", interrupted)
+    server = Server(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        server.__enter__()
+    with pytest.raises(OSError, match="refused"):
+        server.client.get("/system_stats")
+
+
 TERMINATED = """
 import pathlib, signal, sys, time
 from devtools.server import Server, leave_when_terminated
