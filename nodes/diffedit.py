@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Any
 
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..guidance_core import binarise, blur_mask, check_mask_settings, grow_mask, heatmap
 from .host import diffedit as host
 from .host.inversion import Inversion, check_no_window, picture_latent
 from .host.masks import to_pictures
-from .host.previews import backdrop, fitted_pictures, heat_file, masked_picture
+from .host.previews import backdrop, fitted_pictures, heat_file, live_picture, masked_picture
 from .host.sampling import picture_size
 from .inversion import CATEGORY, InversionType
 
@@ -95,16 +97,22 @@ class DiffEditMask(io.ComfyNode):
         check_mask_settings(strength, threshold, maps, clamp, grow, blur)
         check_no_window(model, "DiffEdit Mask")
         samples = picture_latent(model, latent_image)
-        difference = host.estimate_difference(model, source, target, samples, strength, maps, seed)
-        heat = heatmap(difference, clamp)
         size = picture_size(model, samples.shape)
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio
+        behind = backdrop(model, samples, image)
+
+        def preview(difference: Tensor) -> Any:
+            first = to_pictures(heatmap(difference, clamp), size, ratio)[:1]
+            return live_picture(masked_picture(fitted_pictures(behind[:1], 1, size), first))
+
+        difference = host.estimate_difference(model, source, target, samples, strength, maps, seed, preview)
+        heat = heatmap(difference, clamp)
         cells = binarise(heat, threshold)
         if (difference.flatten(1).any(1) & ~cells.flatten(1).any(1)).any():
             logger.warning("DiffEdit Mask: no cell is over threshold x clamp x mean; lower threshold or clamp")
         mask = to_pictures(cells, size, ratio)
         mask = blur_mask(grow_mask(mask, grow), blur)
-        pictures = fitted_pictures(backdrop(model, samples, image), len(mask), size)
+        pictures = fitted_pictures(behind, len(mask), size)
         # The page's module (web/diffedit_mask.js) draws the outline from these; `images` is for everybody else.
         outline = {
             "pictures": ui.PreviewImage(pictures).values,

