@@ -44,7 +44,7 @@ class Panel {
     this.#element.style.cssText = "display: none; flex-direction: column; gap: 4px; font: 12px sans-serif";
     this.#canvas.style.cssText = "flex: 1 1 0; min-height: 0; width: 100%; object-fit: contain; pointer-events: none";
     this.#caption.style.cssText = "text-align: center; color: var(--descrip-text)";
-    this.#next.style.cssText = "align-self: center; color: var(--descrip-text); cursor: pointer";
+    this.#next.style.cssText = "display: none; align-self: center; color: var(--descrip-text); cursor: pointer";
     this.#next.addEventListener("click", () => this.#turnTo(this.#index + 1));
     this.#element.append(this.#canvas, this.#caption, this.#next);
     // Undo makes a new node with the old one's id. The Vue renderer would go on showing the old one's element for it,
