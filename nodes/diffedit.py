@@ -103,7 +103,7 @@ class DiffEditMask(io.ComfyNode):
 
         def preview(difference: Tensor) -> Any:
             first = to_pictures(heatmap(difference, clamp), size, ratio)[:1]
-            return live_picture(masked_picture(fitted_pictures(behind[:1], 1, size), first))
+            return live_picture(masked_picture(behind[:1], first))
 
         difference = host.estimate_difference(model, source, target, samples, strength, maps, seed, preview)
         heat = heatmap(difference, clamp)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import comfy.utils
@@ -16,6 +18,9 @@ from comfy.cli_args import args as host_arguments
 from PIL import Image
 from torch import Tensor
 
+from .strips import strip
+
+TILE, CAPTION = 256, 60  # pixels of a tile's shorter side, letters of its caption
 TINT = (0.95, 0.15, 0.35)
 
 
@@ -25,7 +30,11 @@ def backdrop(model: Any, samples: Tensor, image: Tensor | None) -> Tensor:
     if image is not None:
         return image[..., :3].cpu().float()
     layout = model.get_model_object("latent_format")
-    internal = layout.process_in(samples.cpu().float())
+    return latent_colours(layout, layout.process_in(samples.cpu().float()))
+
+
+def latent_colours(layout: Any, internal: Tensor) -> Tensor:
+    """A latent in the sampler's own space, in the approximate colours of its format: [N, h, w, 3]."""
     frames = internal.movedim(2, 1).flatten(0, 1) if internal.ndim == 5 else internal
     if layout.latent_rgb_factors is None:
         return torch.full((len(frames), *frames.shape[-2:], 3), 0.5)
@@ -36,15 +45,16 @@ def backdrop(model: Any, samples: Tensor, image: Tensor | None) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
-def fitted_pictures(pictures: Tensor, count: int, size: tuple[int, int]) -> Tensor:
+def fitted_pictures(pictures: Tensor, count: int, size: Sequence[int]) -> Tensor:
     """Pictures [M, h, w, 3], repeated or cut to count and scaled to size (H, W): [count, H, W, 3]."""
-    scaled = torch.nn.functional.interpolate(pictures.movedim(-1, 1), size=size, mode="bilinear").movedim(1, -1)
+    scaled = torch.nn.functional.interpolate(pictures.movedim(-1, 1), size=list(size), mode="bilinear").movedim(1, -1)
     return scaled[(torch.arange(count) * len(pictures)) // count]
 
 
 def masked_picture(pictures: Tensor, mask: Tensor) -> Tensor:
-    """Masks [N, H, W] in colour over as many pictures of their size [N, H, W, 3]."""
+    """Masks [N, H, W] in colour over pictures [M, h, w, 3] (repeated or cut to N, scaled to fit): [N, H, W, 3]."""
     weight = 0.6 * mask[..., None]
+    pictures = fitted_pictures(pictures, len(mask), mask.shape[-2:])
     return (pictures * (1 - weight) + torch.tensor(TINT) * weight).clamp(0, 1)
 
 
@@ -67,3 +77,18 @@ def heat_file(heat: Tensor) -> dict[str, str]:
     name = f"heat_{uuid.uuid4().hex}.safetensors"
     comfy.utils.save_torch_file({"heat": heat.contiguous()}, str(folder / name))
     return {"filename": name, "subfolder": "", "type": "temp"}
+
+
+def activity_tiles(pictures: Tensor, maps: Tensor, names: Sequence[str]) -> Tensor:
+    """Where each concept acted, over the picture: strips with a tile for each concept, named, [N, H, W, 3].
+
+    pictures: [N, h, w, 3]; maps: [N * K, H, W], picture by picture, then concept (each shown relative to its largest
+    value); names: the K concepts'.
+    """
+    largest = maps.amax((1, 2), keepdim=True).clamp_min(1e-6)
+    scale = TILE / min(maps.shape[-2:])
+    size = [round(side * scale) for side in maps.shape[-2:]]
+    shown = torch.nn.functional.interpolate((maps / largest)[:, None], size=size, mode="nearest")[:, 0]
+    tiles = masked_picture(pictures.repeat_interleave(len(names), 0), shown)
+    captions = [shorten(name, CAPTION, placeholder="…") for name in names]
+    return torch.cat([strip(rows, captions) for rows in tiles.split(len(names))])

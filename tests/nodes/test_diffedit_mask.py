@@ -271,11 +271,11 @@ def test_the_preview_needs_no_picture_and_takes_one_of_any_size(layout, tmp_path
 
 
 def test_the_preview_shows_the_mask_over_the_picture(model):
-    from semantic_steering.nodes.host.previews import fitted_pictures, masked_picture
+    from semantic_steering.nodes.host.previews import masked_picture
 
     mask = torch.zeros(1, 48, 48)
     mask[:, :, 24:] = 1.0
-    shown = masked_picture(fitted_pictures(torch.full((1, 96, 96, 3), 0.25), 1, (48, 48)), mask)
+    shown = masked_picture(torch.full((1, 96, 96, 3), 0.25), mask)
     assert shown.shape == (1, 48, 48, 3)
     assert torch.equal(shown[:, :, :24], torch.full((1, 48, 24, 3), 0.25))
     assert (shown[:, :, 24:] != 0.25).all() and shown.min() >= 0 and shown.max() <= 1
