@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
 
 from comfy_api.latest import io, ui
 from torch import Tensor
@@ -13,7 +12,8 @@ from ..guidance_core import binarise, blur_mask, check_mask_settings, grow_mask,
 from .host import diffedit as host
 from .host.inversion import Inversion, check_no_window, picture_latent
 from .host.masks import to_pictures
-from .host.previews import backdrop, fitted_pictures, heat_file, live_picture, masked_picture
+from .host.previews import backdrop, fitted_pictures, heat_file, masked_picture
+from .host.progress import show_heat
 from .host.sampling import picture_size
 from .inversion import CATEGORY, InversionType
 
@@ -101,11 +101,11 @@ class DiffEditMask(io.ComfyNode):
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio
         behind = backdrop(model, samples, image)
 
-        def preview(difference: Tensor) -> Any:
+        def show(difference: Tensor) -> None:
             first = to_pictures(heatmap(difference, clamp), size, ratio)[:1]
-            return live_picture(masked_picture(behind[:1], first))
+            show_heat(masked_picture(behind[:1], first)[0])
 
-        difference = host.estimate_difference(model, source, target, samples, strength, maps, seed, preview)
+        difference = host.estimate_difference(model, source, target, samples, strength, maps, seed, show)
         heat = heatmap(difference, clamp)
         cells = binarise(heat, threshold)
         if (difference.flatten(1).any(1) & ~cells.flatten(1).any(1)).any():

@@ -86,10 +86,10 @@ class Panel {
     }
   }
 
-  /** @param {Blob} picture of the maps so far, while the node runs */
-  async preview(picture) {
+  /** @param {string} address of a picture of the maps so far, while the node runs */
+  async preview(address) {
     const run = this.#run;
-    const image = await createImageBitmap(picture);
+    const image = await load(address);
     if (run !== this.#run) return; // its result is already here
     this.#open();
     [this.#canvas.width, this.#canvas.height] = [image.width, image.height];
@@ -108,9 +108,7 @@ class Panel {
     const [run, heat] = [this.#run, this.#heat];
     if (!run || !heat) return;
     this.#index = index % heat.count;
-    const image = new Image();
-    image.src = api.apiURL(address(run.pictures[this.#index]));
-    await image.decode();
+    const image = await load(api.apiURL(address(run.pictures[this.#index])));
     if (run !== this.#run || index % heat.count !== this.#index) return;
     this.#shown = { image, glow: glowOf(heat, this.#index) };
     this.#next.style.display = heat.count > 1 ? "" : "none";
@@ -170,6 +168,13 @@ function address(file) {
   return `/view?${new URLSearchParams({ ...file })}`;
 }
 
+/** @param {string} address */
+async function load(address) {
+  const image = Object.assign(new Image(), { src: address });
+  await image.decode();
+  return image;
+}
+
 /**
  * A heat map in colour, one pixel a cell: the hotter, the more opaque.
  * @param {Heat} heat
@@ -193,7 +198,7 @@ app.registerExtension({
     const panel = new Panel(node);
     panels.set(node, panel);
     // `images`, the mask over the picture, is for those who have no outline. The Vue renderer leaves it out where this
-    // is set; the classic one loads it, and live previews, in the class's background handler, which this one replaces.
+    // is set; the classic one loads it in the class's background handler, which this one replaces.
     node.hideOutputImages = true;
     node.onDrawBackground = () => {};
     const { onExecuted } = node;
@@ -213,13 +218,13 @@ app.registerExtension({
   },
 
   setup() {
-    api.addEventListener("b_preview_with_metadata", ({ detail }) => {
-      // The Vue renderer shows these itself. Ids: of the node, after those of the subgraph nodes around it.
-      if (app.extensionManager.setting.get("Comfy.VueNodes.Enabled")) return;
+    api.addCustomEventListener("semantic-steering.heat", (event) => {
+      const { node, picture } = /** @type {CustomEvent<{node: string, picture: string}>} */ (event).detail;
+      // Ids: of the node, after those of the subgraph nodes around it.
       /** @type {any} */
       let found = { subgraph: app.rootGraph };
-      for (const id of detail.displayNodeId.split(":")) found = found?.subgraph?.getNodeById(id);
-      panels.get(found)?.preview(detail.blob);
+      for (const id of node.split(":")) found = found?.subgraph?.getNodeById(id);
+      panels.get(found)?.preview(picture);
     });
   },
 });

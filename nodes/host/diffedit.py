@@ -35,7 +35,7 @@ class DifferenceSampler(comfy.samplers.Sampler):
 
     maps: int
     seed: int
-    preview: Callable[[Tensor], Any] = lambda difference: None  # of the maps so far, for the host's progress bar
+    on_maps: Callable[[Tensor], None] = lambda difference: None  # is told the mean of the maps so far
     difference: Tensor | None = None
 
     @torch.no_grad()
@@ -63,7 +63,8 @@ class DifferenceSampler(comfy.samplers.Sampler):
                 target, source = comfy.samplers.calc_cond_batch(model, conds, x, level, options)
             total = total.to(x.device) + len(chunk) * difference_map(noise_difference(target, source, sigma), batch)
             done += len(chunk)
-            progress.update_absolute(done, self.maps, self.preview((total / done).cpu()))
+            progress.update_absolute(done, self.maps)
+            self.on_maps((total / done).cpu())
             show_text(f"{done} of {self.maps} maps")
         self.difference = (total / self.maps).cpu()
         return latent_image
@@ -113,7 +114,7 @@ def check_picture(samples: Tensor, node: str) -> None:
 
 def estimate_difference(
     model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int,
-    preview: Callable[[Tensor], Any],
+    on_maps: Callable[[Tensor], None],
 ) -> Tensor:  # fmt: skip
     """mean |Δn| over maps and channels, [B, S...] at latent size.
 
@@ -130,7 +131,7 @@ def estimate_difference(
     for conds in guider.original_conds.values():
         for cond in conds:
             cond["prompt_type"] = "positive"
-    sampler = DifferenceSampler(maps, seed, preview)
+    sampler = DifferenceSampler(maps, seed, on_maps)
     sigma = level_of(model, strength)
     guider.sample(torch.zeros_like(samples), samples, sampler, torch.tensor([sigma, 0.0]), disable_pbar=True, seed=seed)
     assert sampler.difference is not None  # sample() set it

