@@ -81,7 +81,7 @@ def patch_model(
         if run.concepts:
             run.clock.finish()
         text = run.verdict()
-        logger.info("SEGA: %s", text.replace("\n", "; "))
+        logger.info("SEGA: %s", text.replace("\n", " "))
         show_text(text, page.node)
         return samples
 

@@ -49,8 +49,10 @@ def verdict(concepts: Sequence[Acted], steps: int, evaluations: Evaluations, gui
         if advice:
             lines.append(f"→ {advice}")
     if len(concepts) == 1:
-        return "\n".join([f"{lines[0]}, {evaluations.text}", *lines[1:]])
-    return "\n".join([*lines, evaluations.text])
+        lines[0] += f", {evaluations.text}"
+    else:
+        lines.append(evaluations.text)
+    return ";\n".join(lines)  # a page may show the end of a line as a blank
 
 
 def _what(concept: Acted, steps: int, guided: bool) -> str:

@@ -60,7 +60,7 @@ def test_without_guidance_it_is_compared_with_the_prediction():
 def test_its_cost_is_what_was_evaluated(start, cfg, refresh, base, expected):
     calls = tiny.recorded(tiny.stub_model())
     run = finished(calls.model, tiny.concept(TARGET, start=start), cfg=cfg, refresh=refresh, base=base)
-    assert run.verdict().splitlines()[0].endswith(expected)
+    assert run.verdict().split(";\n")[0].endswith(expected)
     plain = 10 * (2 if cfg > 1 else 1)
     assert sum(calls.batches) == pytest.approx(plain * (1 + int(expected.split()[0]) / 100))
 
@@ -74,7 +74,7 @@ def test_the_steps_are_those_of_the_window(sampler):
 def test_every_concept_has_its_line():
     concepts = [tiny.concept(TARGET), tiny.concept(TARGET, 0.0), tiny.concept(TARGET, start=0.53, end=0.54)]
     text = finished(tiny.stub_model(), *concepts).verdict()
-    lines = text.splitlines()
+    lines = text.split(";\n")
     assert lines[0].startswith("test: active in 10 of 10 steps, edit = ")
     assert "test: switched off" in lines
     assert "test: active in 0 of 10 steps" in lines
@@ -89,7 +89,7 @@ def test_every_concept_has_its_line():
 )  # fmt: skip
 def test_advice_where_it_is_too_weak_or_too_strong(ratio, guided, advice):
     text = verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(20, 2, 16), guided)
-    assert text.splitlines()[0].endswith("+40 % evaluations")
+    assert text.split(";\n")[0].endswith("+40 % evaluations")
     assert (advice is None and "→" not in text) or advice in text.splitlines()[1]
 
 
