@@ -1,4 +1,4 @@
-"""One door for developers: `python dev.py demo | serve | test | env | train-demo | eval | bench`; see `--help`.
+"""One door for developers: `python dev.py COMMAND`; see `--help`.
 
 Runs under any Python 3.10-3.13 with the standard library alone; builds what it needs in the user's cache folder.
 """
@@ -75,6 +75,9 @@ def main() -> int:
     bench.add_argument("--quick", action="store_true", help="a tiny model once, to see that it runs")
     bench.add_argument("--docs", action="store_true", help="also put the tables into docs/performance.md")
     bench.add_argument("--read", metavar="FILE", help="the figures of an earlier --json instead of new ones")
+    pictures = commands.add_parser("pictures", help="the pictures of settings in the help pages and the README")
+    pictures.add_argument("names", nargs="*", metavar="NAME", help="only these, such as sega-scale [all]")
+    pictures.add_argument("--out", metavar="DIR", help="folder for all of them [where the pages look for them]")
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -99,6 +102,9 @@ def main() -> int:
         arguments += ["--read", str(Path(options.read).resolve())] if options.read else []
         arguments += ["--docs"] if options.docs else []
         return run_inside(found, "-m", "benchmarks", *arguments, *figure_options(options))
+    if options.command == "pictures":
+        out = ["--out", str(Path(options.out).resolve())] if options.out else []
+        return run_inside(found, "-m", "devtools.pictures", *options.names, *out)
     if options.command == "serve":
         return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))

@@ -10,18 +10,21 @@ SIDE, MARGIN, LINE = 384, 12, 22
 PAPER, INK, TINT = (250, 250, 248), (30, 30, 30), (240, 40, 90)
 
 
-def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> Image.Image:
-    """Pictures side by side, each with its label above and the text lines below; small ones are enlarged."""
-    scaled = [_enlarged(picture) for picture in pictures]
+def strip(pictures: list[Image.Image], labels: list[str], lines: list[str], side: int = SIDE) -> Image.Image:
+    """Pictures side by side, each with its label above and the text lines below; small ones are enlarged to `side`."""
+    scaled = [_enlarged(picture, side) for picture in pictures]
     width = sum(picture.width for picture in scaled) + MARGIN * (len(scaled) + 1)
     font = ImageFont.load_default(16)
+    captions = [_wrapped(label, font, picture.width) for label, picture in zip(labels, scaled, strict=True)]
     wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * MARGIN)]
-    height = 2 * MARGIN + LINE + max(picture.height for picture in scaled) + MARGIN + LINE * len(wrapped)
+    top = MARGIN + LINE * max(map(len, captions))
+    height = top + max(picture.height for picture in scaled) + 2 * MARGIN + LINE * len(wrapped)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    left, top = MARGIN, MARGIN + LINE
-    for picture, label in zip(scaled, labels, strict=True):
-        draw.text((left, MARGIN - 2), label, INK, font)
+    left = MARGIN
+    for picture, caption in zip(scaled, captions, strict=True):
+        for i, line in enumerate(caption):
+            draw.text((left, MARGIN - 2 + i * LINE), line, INK, font)
         sheet.paste(picture, (left, top))
         left += picture.width + MARGIN
     top += max(picture.height for picture in scaled) + MARGIN
@@ -30,19 +33,21 @@ def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> I
     return sheet
 
 
-def _enlarged(picture: Image.Image) -> Image.Image:
-    factor = max(1, SIDE // max(picture.size))
+def _enlarged(picture: Image.Image, side: int) -> Image.Image:
+    factor = max(1, side // max(picture.size))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)
 
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
+    lines = []
+    for paragraph in text.split("\n"):
+        lines.append("")
+        for word in paragraph.split(" "):
+            longer = f"{lines[-1]} {word}".lstrip()
+            if lines[-1] and font.getlength(longer) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
     return lines
 
 
