@@ -82,10 +82,10 @@ def prompted(words: str, **inputs: Any) -> Take:
     return Take("", {"Positive prompt": {"text": words}, CONCEPT: inputs})
 
 
-LEFT_HALF: Prompt = {
+FACE: Prompt = {
     "black": node("SolidMask", value=0.0, width=SIZE, height=SIZE),
-    "white": node("SolidMask", value=1.0, width=SIZE // 2, height=SIZE),
-    "half": node("MaskComposite", destination=["black", 0], source=["white", 0], x=0, y=0, operation="add"),
+    "white": node("SolidMask", value=1.0, width=80, height=40),
+    "face": node("MaskComposite", destination=["black", 0], source=["white", 0], x=24, y=44, operation="add"),
 }
 LARGE_MASK: Prompt = {"everywhere": node("SolidMask", value=1.0, width=SIZE, height=SIZE)}
 # The node's own preview is no output, so the server does not send it again for a mask that it has kept.
@@ -156,15 +156,6 @@ def four(*shown: str) -> Changes:
     return {f"SEGA Concept: {name}": {"scale": 0.0} for name in names if name not in shown}
 
 
-def guided_inversion(cfg: float, words: str) -> Take:
-    """The picture inverted and decoded with its prompt at a cfg."""
-    changes = {
-        "DDIMInvert": {"cfg": cfg, "positive": ["Positive prompt", 0], "negative": ["Empty prompt", 0]},
-        "KSampler: the picture again": {"cfg": cfg, "positive": ["Positive prompt", 0]},
-    }
-    return Take(f"cfg {cfg:g}\n{words}", changes, shows=AGAIN)
-
-
 def plain_inversion(steps: int, words: str) -> Take:
     """The papers' plain step with ever more steps."""
     changes = {
@@ -174,20 +165,27 @@ def plain_inversion(steps: int, words: str) -> Take:
     return Take(f"steps {steps}\n{words}", changes, shows=AGAIN)
 
 
+def climbed(denoise: float, words: str) -> Take:
+    """The picture inverted so far, then decoded with the new prompt."""
+    start = 25 - int(25 * denoise + 1e-6)
+    changes = {"DDIMInvert": {"denoise": denoise}, "KSamplerAdvanced": {"start_at_step": start}}
+    return Take(f"denoise {denoise:g}\n{words}", changes)
+
+
 PICTURES: dict[str, Picture] = {
     "overview": Picture(
         SEGA, 2,
         (
             Take("the picture", shows=BEFORE),
             Take("SEGA: glasses"),
-            Take("slider: gray hair", {LOADER: {"lora_name": "gray_hair.safetensors", "strength": 0.75},
+            Take("slider: make-up", {LOADER: {"lora_name": "makeup.safetensors"},
                  "Positive prompt": {"text": ONE_PROMPT}}, workflow=SLIDER),
             Take("DiffEdit: a smile", added=GENERATED_DIFFEDIT, shows="diffedit"),
         ),
         folder=DOCS, side=2 * SIZE,
     ),
     # SEGA
-    "sega-concepts": Picture("sega_four_concepts", 3, (
+    "sega-concepts": Picture("sega_four_concepts", 2, (
         ORIGINAL, Take("+ glasses", four("glasses")), Take("+ glasses\n+ smile", four("glasses", "smile")),
         Take("+ glasses, smile\n+ gray hair", four("glasses", "smile", "gray hair")),
         Take("+ these three\n- beard"),
@@ -196,9 +194,11 @@ PICTURES: dict[str, Picture] = {
         ORIGINAL,
         *takes(CONCEPT, "scale", {0.5: "too low: only other eyes", 1.0: "a hint", 5.0: "right", 20.0: "too high: another person"}),
     )),
-    "sega-remove": Picture(SEGA, 1, (
+    "sega-remove": Picture(SEGA, 2, (
         ORIGINAL, *takes(CONCEPT, "scale", {2.0: "too low", 8.0: "right", 20.0: "too high"}),
-    ), prompted("a portrait of a woman with glasses and no hat", text="glasses", direction="remove", start_percent=0.1)),
+    ), prompted(
+        "a portrait of a man with a beard and no hat", text="beard", direction="remove", start_percent=0.1, threshold=0.8,
+    )),
     "sega-start": Picture(SEGA, 2, (
         ORIGINAL, *takes(CONCEPT, "start_percent", {
             0.0: "too early: other colours", 0.2: "still others", 0.4: "right here", 0.8: "too late: nothing",
@@ -207,17 +207,20 @@ PICTURES: dict[str, Picture] = {
     "sega-end": Picture(SEGA, 2, (
         ORIGINAL, *takes(CONCEPT, "end_percent", {0.3: "too low: eyes only", 0.6: "enough here", 1.0: "right"}),
     )),
-    "sega-threshold": Picture(SEGA, 4, (
-        ORIGINAL, *takes(CONCEPT, "threshold", {0.0: "too low: all tinted", 0.9: "right", 0.999: "too high: one lens"}),
+    "sega-threshold-low": Picture(SEGA, 2, (
+        ORIGINAL, *takes(CONCEPT, "threshold", {0.0: "too low: shirt and backdrop", 0.9: "less", 0.99: "right here"}),
+    ), concept("glasses", scale=10.0)),
+    "sega-threshold-high": Picture(SEGA, 4, (
+        ORIGINAL, *takes(CONCEPT, "threshold", {0.9: "right", 0.999: "too high: one lens"}),
     )),
-    "sega-mask": Picture(SEGA, 1, (
-        ORIGINAL, Take("no mask"), Take("mask: left half", {CONCEPT: {"mask": ["half", 0]}}, LEFT_HALF),
-    )),
+    "sega-mask": Picture(SEGA, 4, (
+        ORIGINAL, Take("no mask: a hat comes with it"), Take("mask over the eyes", {CONCEPT: {"mask": ["face", 0]}}, FACE),
+    ), concept("glasses", scale=10.0)),
     "sega-momentum": Picture(SEGA, 3, (
-        ORIGINAL, *takes(GUIDANCE, "momentum_scale", {0.0: "the default", 0.5: "the paper's most", 1.0: "too high"}),
+        ORIGINAL, *takes(GUIDANCE, "momentum_scale", {0.0: "the default", 0.5: "the same here", 1.0: "too high"}),
     )),
     "sega-refresh": Picture(SEGA, 3, (
-        ORIGINAL, *takes(GUIDANCE, "refresh", {1: "each step", 2: "the same", 4: "nearly", 10: "too high"}),
+        ORIGINAL, *takes(GUIDANCE, "refresh", {1: "each step", 2: "the same", 10: "heavier frames"}),
     )),
     "sega-activity": Picture(SEGA, 3, (
         ORIGINAL, Take("glasses"), Take("activity", added=activity(3), shows="activity"),
@@ -244,22 +247,25 @@ PICTURES: dict[str, Picture] = {
     "invert-steps": Picture(INVERT, 1, (
         Take("your picture", shows=BEFORE), plain_inversion(5, "too few: paler"), plain_inversion(10, "nearly"), plain_inversion(25, "right"),
     )),
-    "invert-cfg": Picture(INVERT, 1, (
-        Take("your picture", shows=BEFORE), guided_inversion(1.0, "it comes back"), guided_inversion(3.0, "not quite"), guided_inversion(5.0, "lost"),
-    )),
-    "invert-denoise": Picture(DIFFEDIT, 5, (
-        Take("your picture", shows=BEFORE), *takes("DDIMInvert", "denoise", {0.2: "too low: nothing", 0.5: "weak", 0.8: "right", 1.0: "too high"}),
+    "invert-denoise": Picture(INVERT, 1, (
+        Take("your picture", shows=BEFORE), climbed(0.2, "too low: nothing"), climbed(0.5, "weak"), climbed(0.8, "right"),
+        climbed(1.0, "too high"),
     )),
     # DiffEdit
     "diffedit": Picture(DIFFEDIT, 5, (
         Take("your picture", shows=BEFORE), Take("heatmap", added=HEAT, shows="heat preview"),
         Take("mask", added=FOUND, shows=PLACE), Take("with glasses"),
     )),
-    "mask-strength": Picture(DIFFEDIT, 5, masks("strength", {0.05: "too low", 0.5: "right", 0.95: "too high"})),
+    "mask-strength": Picture(
+        DIFFEDIT, 5, takes(MASK, "strength", {0.02: "details", 0.5: "right", 1.0: "too high"}, "heat preview", HEAT)
+    ),
+    "diffedit-denoise": Picture(DIFFEDIT, 5, (
+        Take("your picture", shows=BEFORE), *takes("DDIMInvert", "denoise", {0.2: "too low: half an edit", 0.8: "right", 1.0: "no more than that"}),
+    )),
     "mask-threshold": Picture(DIFFEDIT, 5, masks("threshold", {0.1: "too low", 0.5: "right", 0.9: "too high"})),
-    "mask-grow": Picture(DIFFEDIT, 5, masks("grow", {0: "tight", 8: "right", 48: "too much"})),
-    "mask-blur": Picture(DIFFEDIT, 5, masks("blur", {0: "hard edge", 8: "right", 48: "too much"})),
-    "mask-maps": Picture(DIFFEDIT, 5, masks("maps", {1: "patchy", 3: "nearly", 10: "right"})),
+    "mask-grow": Picture(DIFFEDIT, 5, masks("grow", {0: "enough here", 8: "a cell more", 48: "too much"})),
+    "mask-blur": Picture(DIFFEDIT, 5, masks("blur", {0: "hard edge", 8: "right", 48: "too much: weak"})),
+    "mask-maps": Picture(DIFFEDIT, 5, takes(MASK, "maps", {1: "patchy", 3: "nearly", 10: "right"}, "heat preview", HEAT)),
     "mask-clamp": Picture(DIFFEDIT, 5, masks("clamp", {1.0: "too low", 3.0: "right", 10.0: "too high"})),
     "diffedit-cfg": Picture(DIFFEDIT, 5, (
         Take("your picture", shows=BEFORE), *takes("DiffEditSampler", "cfg", {1.0: "too low", 5.0: "right", 30.0: "too high"}),
@@ -271,13 +277,13 @@ PICTURES: dict[str, Picture] = {
     )),
     # Sliders
     "slider-strength": Picture(SLIDER, 1, (
-        ORIGINAL, *takes(LOADER, "strength", {0.25: "too low", 1.5: "right", 4.0: "much", 12.0: "too high"}),
+        ORIGINAL, *takes(LOADER, "strength", {0.25: "too low", 1.5: "right", 4.0: "no more than that", 12.0: "too high"}),
     )),
-    "slider-start": Picture(SLIDER, 1, (
-        ORIGINAL, *takes(LOADER, "start_percent", {0.0: "too early", 0.2: "right", 0.5: "late", 0.9: "too late: nothing"}),
-    )),
+    "slider-start": Picture(SLIDER, 2, (
+        ORIGINAL, *takes(LOADER, "start_percent", {0.0: "too early: other backdrop", 0.2: "still", 0.4: "right here", 0.9: "too late: nothing"}),
+    ), Take("", {LOADER: {"lora_name": "gray_hair.safetensors", "strength": 2.0}})),
     "slider-apply-to": Picture(SLIDER, 1, (
-        ORIGINAL, *takes(LOADER, "apply_to", {"both": "strength 1.5", "positive": "strength 1.5"}),
+        ORIGINAL, *takes(LOADER, "apply_to", {"both": "strength 1.5", "positive": "strength 1.5: dirty"}),
     )),
     "slider-sweep": Picture("slider_sweep_strip", 1, (Take("", shows=PREVIEW),)),
 }  # fmt: skip
