@@ -1,4 +1,4 @@
-"""`python -m devtools.pictures [NAME ...] --out DIR`: the help pages' pictures of settings, too low, right and too high.
+"""`python -m devtools.pictures [NAME ...] --out DIR`: the help pages' settings at too low, right and too high.
 
 Each is a strip of one workflow file's results on the demo checkpoint, through a real server; what differs from the
 file stands in picture_table.py.
@@ -19,7 +19,8 @@ from .client import Prompt, PromptError
 from .demo import WORKFLOWS, fetch, own_preview, place
 from .environment import say
 from .host import ROOT
-from .picture_table import AFTER, AGAIN, BEFORE, PICTURES, PLACE, PREVIEW, Picture, Take
+from .picture_table import PICTURES
+from .picture_takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
 from .scenes import SCENES, SIZE, override
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from .strips import strip, tinted
@@ -33,10 +34,10 @@ def nodes(prompt: Prompt, name: str) -> list[str]:
     return [key for key, node in prompt.items() if name in (key, node["class_type"], node["_meta"]["title"])]
 
 
-def changed(prompt: Prompt, take: Take) -> Prompt:
-    """The prompt with a take's added nodes and changed inputs. A link names a node by its class, title or id; the last
-    such node is meant."""
-    added = {name: {**node, "_meta": {"title": name}} for name, node in take.added.items()}
+def changed(prompt: Prompt, changes: Changes, new: Prompt) -> Prompt:
+    """The prompt with new nodes and changed inputs. A link names a node by its class, title or id; the last such node
+    is meant."""
+    added = {name: {**node, "_meta": {"title": name}} for name, node in new.items()}
     result: Prompt = {**prompt, **added}
 
     def resolved(value: Any) -> Any:
@@ -44,7 +45,7 @@ def changed(prompt: Prompt, take: Take) -> Prompt:
 
     for name, node in added.items():
         result[name] = {**node, "inputs": {key: resolved(value) for key, value in node["inputs"].items()}}
-    for name, inputs in take.changes.items():
+    for name, inputs in changes.items():
         found = nodes(result, name)
         if not found:
             raise ValueError(f"no node {name!r} in the workflow")
@@ -61,7 +62,7 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
     if scene.portrait is not None:
         loaded = place(server.base, f"{name}_{picture.seed}.png", scene, picture.seed)
     whole = override(workflow, to_prompt(workflow, info), CHECKPOINT, SIZE, scene, picture.seed, loaded)
-    outputs = server.client.run(changed(changed(whole, picture.common), take))
+    outputs = server.client.run(changed(changed(whole, picture.common, {}), take.changes, take.added))
     if take.shows == PREVIEW:
         shown = own_preview(server.client, outputs)
         if shown is None:

@@ -10,7 +10,8 @@ import pytest
 
 from devtools.demo import WORKFLOWS
 from devtools.host import ROOT
-from devtools.picture_table import AGAIN, DOCS, HELP, PICTURES, PREVIEW, Picture, Take
+from devtools.picture_table import PICTURES
+from devtools.picture_takes import AGAIN, DOCS, HELP, PREVIEW, Picture, Take
 from devtools.pictures import POSITION, changed, nodes
 from devtools.scenes import SCENES
 from devtools.workflows import load, to_prompt
@@ -24,7 +25,8 @@ TAKES = [(f"{name} {i}", picture, take) for name, picture in PICTURES.items() fo
 
 def whole(picture: Picture, take: Take):
     name = take.workflow or picture.workflow
-    return changed(changed(to_prompt(load(WORKFLOWS / f"{name}.json"), INFO), picture.common), take)
+    prompt = changed(to_prompt(load(WORKFLOWS / f"{name}.json"), INFO), picture.common, {})
+    return changed(prompt, take.changes, take.added)
 
 
 @pytest.mark.parametrize(("picture", "take"), [t[1:] for t in TAKES], ids=[t[0] for t in TAKES])
@@ -48,13 +50,13 @@ def test_every_take_is_a_prompt_that_the_server_knows(picture, take):
 
 def test_a_link_is_resolved_and_the_prompt_stays_as_it_was():
     prompt = {"1": {"class_type": "A", "inputs": {"x": 1}, "_meta": {"title": "first"}}}
-    take = Take("", {"first": {"x": 2, "y": ["new", 1]}}, {"new": {"class_type": "B", "inputs": {"z": ["A", 0]}}})
-    result = changed(prompt, take)
+    new = {"new": {"class_type": "B", "inputs": {"z": ["A", 0]}}}
+    result = changed(prompt, {"first": {"x": 2, "y": ["new", 1]}}, new)
     assert result["1"]["inputs"] == {"x": 2, "y": ["new", 1]}
     assert result["new"]["inputs"] == {"z": ["1", 0]}
     assert prompt["1"]["inputs"] == {"x": 1} and nodes(prompt, "new") == []
     with pytest.raises(ValueError, match="no node 'C' in the workflow"):
-        changed(prompt, Take("", {"C": {"x": 1}}))
+        changed(prompt, {"C": {"x": 1}}, {})
 
 
 def test_the_help_pages_pictures_are_those_of_the_table():
