@@ -16,12 +16,12 @@ from typing import Any
 from PIL import Image
 
 from .client import Prompt, PromptError
-from .demo import WORKFLOWS, fetch, own_preview, place
+from .demo import fetch, own_preview, place
 from .environment import say
 from .host import ROOT
 from .picture_table import PICTURES
 from .picture_takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
-from .scenes import SCENES, SIZE, override
+from .scenes import SCENES, SIZE, override, workflow_file
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from .strips import strip, tinted
 from .workflows import load, to_prompt
@@ -58,7 +58,7 @@ def changed(prompt: Prompt, changes: Changes, new: Prompt) -> Prompt:
 def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take) -> Image.Image:
     """What a take shows, at its own size."""
     name = take.workflow or picture.workflow
-    workflow, scene, loaded = load(WORKFLOWS / f"{name}.json"), SCENES[name], None
+    workflow, scene, loaded = load(workflow_file(name)), SCENES[name], None
     if scene.portrait is not None:
         loaded = place(server.base, f"{name}_{picture.seed}.png", scene, picture.seed)
     whole = override(workflow, to_prompt(workflow, info), CHECKPOINT, SIZE, scene, picture.seed, loaded)

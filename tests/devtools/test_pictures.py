@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from devtools.demo import WORKFLOWS
 from devtools.host import ROOT
 from devtools.picture_table import PICTURES
 from devtools.picture_takes import AGAIN, DOCS, HELP, PREVIEW, Picture, Take
 from devtools.pictures import POSITION, changed, nodes
-from devtools.scenes import SCENES
+from devtools.scenes import SCENES, workflow_file
 from devtools.workflows import load, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
@@ -25,7 +24,7 @@ TAKES = [(f"{name} {i}", picture, take) for name, picture in PICTURES.items() fo
 
 def whole(picture: Picture, take: Take):
     name = take.workflow or picture.workflow
-    prompt = changed(to_prompt(load(WORKFLOWS / f"{name}.json"), INFO), picture.common, {})
+    prompt = changed(to_prompt(load(workflow_file(name)), INFO), picture.common, {})
     return changed(prompt, take.changes, take.added)
 
 
