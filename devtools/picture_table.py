@@ -240,6 +240,7 @@ OVERVIEW = Picture(
     ),
     folder=DOCS,
     side=2 * SIZE,
+    columns=4,
 )
 
 PICTURES = {"overview": OVERVIEW, **SEGA_PICTURES, **INVERSION_PICTURES, **DIFFEDIT_PICTURES, **SLIDER_PICTURES}

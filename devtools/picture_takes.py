@@ -33,7 +33,10 @@ class Take:
 
 @dataclass(frozen=True)
 class Picture:
-    """A strip: the demo's scene of a workflow file with one seed. common: what is changed for all its takes."""
+    """A strip: the demo's scene of a workflow file with one seed. common: what is changed for all its takes.
+
+    columns: at most that many pictures in a row; three can still be read in the page's narrow help panel.
+    """
 
     workflow: str
     seed: int
@@ -41,6 +44,7 @@ class Picture:
     common: Changes = field(default_factory=dict)
     folder: str = HELP
     side: int = SIZE
+    columns: int = 3
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:

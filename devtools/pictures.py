@@ -23,7 +23,7 @@ from .picture_table import PICTURES
 from .picture_takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
 from .scenes import SCENES, SIZE, override, workflow_file
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
-from .strips import strip, tinted
+from .strips import rows, tinted
 from .workflows import load, to_prompt
 
 POSITION = {BEFORE: 0, AGAIN: 1, AFTER: -1}  # in the list of what a workflow compares
@@ -77,7 +77,9 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
 def make(server: Server, info: dict[str, Any], picture: Picture) -> Image.Image:
     """All takes side by side, or the one take of a workflow that makes a strip itself."""
     shown = [run_take(server, info, picture, take) for take in picture.takes]
-    return shown[0] if len(shown) == 1 else strip(shown, [take.label for take in picture.takes], [], picture.side)
+    if len(shown) == 1:
+        return shown[0]
+    return rows(shown, [take.label for take in picture.takes], picture.side, picture.columns)
 
 
 def main() -> int:

@@ -33,6 +33,20 @@ def strip(pictures: list[Image.Image], labels: list[str], lines: list[str], side
     return sheet
 
 
+def rows(pictures: list[Image.Image], labels: list[str], side: int, columns: int) -> Image.Image:
+    """A strip that is broken into as few rows as `columns` allows, all of them as full."""
+    number = -(-len(pictures) // columns)
+    each = -(-len(pictures) // number)
+    starts = range(0, len(pictures), each)
+    strips = [strip(pictures[i : i + each], labels[i : i + each], [], side) for i in starts]
+    sheet = Image.new("RGB", (strips[0].width, sum(row.height for row in strips)), PAPER)
+    top = 0
+    for row in strips:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
 def _enlarged(picture: Image.Image, side: int) -> Image.Image:
     factor = max(1, side // max(picture.size))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)

@@ -18,7 +18,7 @@ from devtools.report import as_asked, asks, background_exact, changes, judged, j
 from devtools.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
 from devtools.serve import EXAMPLE, place_example
 from devtools.server import lay_out
-from devtools.strips import strip, thumbnail, tinted
+from devtools.strips import rows, strip, thumbnail, tinted
 
 
 class FixedJudge:
@@ -90,6 +90,21 @@ def test_strips_show_small_pictures_large():
     assert sheet.width >= 2 * 256
     colours = sheet.getcolors(sheet.width * sheet.height)
     assert max(count for count, colour in colours if colour == (250, 100, 0)) == 2 * 384 * 384
+
+
+@pytest.mark.parametrize(("number", "across", "down"), [(2, 2, 1), (3, 3, 1), (4, 2, 2), (5, 3, 2), (7, 3, 3)])
+def test_a_long_strip_is_broken_into_rows_as_full_as_each_other(number, across, down):
+    sheet = rows([PICTURE] * number, ["a"] * number, 128, 3)
+    one = strip([PICTURE], ["a"], [], 128)
+    assert sheet.size == (across * 128 + (across + 1) * 12, down * one.height)
+    colours = sheet.getcolors(sheet.width * sheet.height)
+    assert max(count for count, colour in colours if colour == (250, 100, 0)) == number * 128 * 128
+
+
+def test_captions_are_broken_where_they_say_so_and_where_they_are_too_wide():
+    one = strip([PICTURE], ["a"], [], 128)
+    assert strip([PICTURE], ["a\nb"], [], 128).height == one.height + 22
+    assert strip([PICTURE] * 2, ["a", "word " * 8], [], 128).height > one.height + 22
 
 
 def test_the_summary_says_what_stayed():
