@@ -50,8 +50,8 @@ def changed(prompt: Prompt, changes: Changes, new: Prompt) -> Prompt:
         if not found:
             raise ValueError(f"no node {name!r} in the workflow")
         for node_id in found:
-            new = {key: resolved(value) for key, value in inputs.items()}
-            result[node_id] = {**result[node_id], "inputs": {**result[node_id]["inputs"], **new}}
+            linked = {key: resolved(value) for key, value in inputs.items()}
+            result[node_id] = {**result[node_id], "inputs": {**result[node_id]["inputs"], **linked}}
     return result
 
 

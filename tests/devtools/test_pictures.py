@@ -11,7 +11,7 @@ import pytest
 from devtools.host import ROOT
 from devtools.picture_table import PICTURES
 from devtools.picture_takes import AGAIN, DOCS, HELP, PREVIEW, Picture, Take
-from devtools.pictures import POSITION, changed, nodes
+from devtools.pictures import POSITION, changed, main, nodes
 from devtools.scenes import SCENES, workflow_file
 from devtools.workflows import load, to_prompt
 
@@ -86,3 +86,10 @@ def test_the_page_of_parameters_shows_every_strip_of_a_parameter():
     shown = {Path(link).stem for link in pictures_in(ROOT / "docs" / "parameters.md")}
     values = {name for name, p in PICTURES.items() if any(re.search(r" -?[\d.]+\n", t.label) for t in p.takes)}
     assert values <= shown
+
+
+def test_an_unknown_name_is_refused_before_a_server_starts(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pictures", "sega-scale", "sega-what"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no such picture: sega-what; there are overview, sega-concepts" in capsys.readouterr().err
