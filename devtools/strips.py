@@ -19,10 +19,11 @@ def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> I
     width = sum(picture.width for picture in scaled) + margin * (len(scaled) + 1)
     font = ImageFont.load_default(text)
     wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
-    height = 2 * margin + spacing + tallest + margin + spacing * len(wrapped)
+    bar = spacing if any(labels) else 0
+    height = 2 * margin + bar + tallest + margin + spacing * len(wrapped)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    left, top = margin, margin + spacing
+    left, top = margin, margin + bar
     for picture, label in zip(scaled, labels, strict=True):
         draw.text((left, margin - 2), label, INK, font)
         sheet.paste(picture, (left, top))
