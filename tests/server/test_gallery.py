@@ -34,7 +34,8 @@ WISHES = {
         },
         "pears": {
             "title": "Pears", "workflow": "diffedit_replace", "picture": "apples",
-            "nodes": {"DiffEdit Mask": {"threshold": 0.3, "maps": 2}},
+            # Random weights are chaotic: three steps of theirs cannot be solved backwards.
+            "nodes": {"DiffEdit Mask": {"threshold": 0.3, "maps": 2}, "DDIM Invert": {"method": "ddim"}},
         },
         "slider": {"title": "A slider", "workflow": "slider_basic"},
     },
