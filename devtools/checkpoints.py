@@ -62,7 +62,8 @@ def _read(file: Path) -> dict[str, Any]:
 
     broken = (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, ValueError, TypeError, EOFError, KeyError)
     try:
-        state: Any = dict(comfy.utils.load_torch_file(str(file)))
+        loaded: Any = comfy.utils.load_torch_file(str(file))
+        state = dict(loaded)
     except broken as problem:
         text = str(problem).strip().splitlines()
         raise CheckpointError(

@@ -233,7 +233,7 @@ def main() -> int:
                     make(server, gallery, family, loras)
                 except (urllib.error.URLError, ConnectionError):
                     raise ServerError(f"ComfyUI does not answer any more:\n{server.log()[-3000:]}") from None
-    except (GalleryError, CheckpointError, ServerError) as problem:
+    except (GalleryError, CheckpointError, ServerError, OSError) as problem:
         say(str(problem))
         return 1
     except KeyboardInterrupt:
