@@ -213,7 +213,7 @@ def unsuitable(prompt: Prompt, checkpoint: Checkpoint, loras: Path | None) -> st
         return "is made for checkpoints that draw from a description; this one follows instructions"
     missing = [name for name in sliders(prompt) if loras is None or not (loras / name).is_file()]
     if missing:
-        where = "give their folder with --loras" if loras is None else f"{loras} does not hold them"
+        where = "give their folder with --loras" if loras is None else "the folder of --loras does not hold them"
         return f"needs slider files ({', '.join(missing)}): {where}"
     return None
 

@@ -65,9 +65,8 @@ def test_every_scene_is_planned_or_left_out_with_a_reason(loras):
     assert set(without.left_out) - set(made.left_out) == {"one_slider", "four_sliders", "slider_sweep"}
     assert without.left_out["one_slider"] == "needs slider files (smiling.pt): give their folder with --loras"
     (loras / "eyesize.pt").unlink()
-    assert (
-        planned(loras=loras).left_out["four_sliders"] == f"needs slider files (eyesize.pt): {loras} does not hold them"
-    )
+    reason = planned(loras=loras).left_out["four_sliders"]
+    assert reason == "needs slider files (eyesize.pt): the folder of --loras does not hold them"
 
 
 def test_an_instruction_needs_a_checkpoint_that_follows_it_and_the_reverse():
