@@ -7,7 +7,6 @@ file stands in picture_table.py.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +15,12 @@ from typing import Any
 from PIL import Image
 
 from .client import Prompt, PromptError
-from .demo import fetch, own_preview, place
+from .demo import place
 from .environment import say
 from .host import ROOT
 from .picture_table import PICTURES
 from .picture_takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
+from .results import fetch, own_preview, view
 from .scenes import SCENES, SIZE, override, workflow_file
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from .strips import rows, tinted
@@ -70,7 +70,7 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
         return shown
     if take.shows in POSITION:
         return fetch(server.client, outputs)[POSITION[take.shows]]
-    shown = Image.open(io.BytesIO(server.client.view(outputs[take.shows]["images"][0]))).convert("RGB")
+    shown = view(server.client, outputs[take.shows]["images"][0])
     return tinted(fetch(server.client, outputs)[0], shown) if take.shows == PLACE else shown
 
 
