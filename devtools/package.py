@@ -1,5 +1,5 @@
-"""`python -m devtools.package FOLDER`: the registry's package, unpacked, as `comfy node pack` puts it together: the files
-that git tracks, without those that .comfyignore names.
+"""`python -m devtools.package FOLDER`: the registry's package, unpacked, as `comfy node pack` puts it together: the
+files that git tracks, without those that .comfyignore names.
 
 comfy-cli itself would bring two dozen packages into the environment; its patterns are gitignore's, so git reads them.
 """
@@ -14,22 +14,23 @@ from pathlib import Path
 from .environment import ROOT, say
 
 
-def files(root: Path = ROOT) -> list[str]:
+def files() -> list[str]:
     """The package's files, by their paths in the repository."""
-    left_out = set(_listed(root, "--cached", "--ignored", "--exclude-from=.comfyignore"))
-    return [name for name in _listed(root, "--cached") if name not in left_out and (root / name).is_file()]
+    left_out = set(listed("--cached", "--ignored", "--exclude-from=.comfyignore"))
+    return [name for name in listed("--cached") if name not in left_out and (ROOT / name).is_file()]
 
 
-def _listed(root: Path, *options: str) -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "-z", *options], cwd=root, capture_output=True, check=True)
-    return [name for name in listed.stdout.decode().split("\0") if name]
+def listed(*options: str) -> list[str]:
+    """What `git ls-files` prints."""
+    done = subprocess.run(["git", "ls-files", "-z", *options], cwd=ROOT, capture_output=True, check=True)
+    return [name for name in done.stdout.decode().split("\0") if name]
 
 
-def unpack(target: Path, root: Path = ROOT) -> Path:
+def unpack(target: Path) -> Path:
     """Copy the package's files to a folder, as installing it does."""
-    for name in files(root):
+    for name in files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / name, target / name)
+        shutil.copyfile(ROOT / name, target / name)
     return target
 
 
