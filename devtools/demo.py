@@ -23,12 +23,11 @@ from .client import Client, Prompt, PromptError, seconds
 from .environment import say
 from .host import ROOT
 from .report import as_asked, asks, background_exact, changes, judged, judged_sweep, psnr, summary
-from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override
+from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override, workflow_file
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from .strips import notice, overview, strip, thumbnail, tinted
 from .workflows import load, to_prompt
 
-WORKFLOWS = ROOT / "workflows"
 MASK, AUTOENCODER, SWEPT = ADDED = "demo mask", "demo autoencoder", "demo sweep"  # previews that the demo adds, by id
 
 
@@ -95,14 +94,15 @@ Column = tuple[str, Image.Image, Image.Image]
 
 
 def run_workflow(
-    server: Server, judge: Judge, info: dict[str, Any], file: Path, out: Path
+    server: Server, judge: Judge, info: dict[str, Any], name: str, out: Path
 ) -> tuple[list[dict[str, Any]], list[Column]]:
-    """Run a workflow file with every seed of its scene; writes the strips and the workflow's thumbnail.
+    """Run a scene's workflow file with every seed; writes the strips and the workflow's thumbnail.
 
     Returns the report's entries and the columns of the overview.
     """
-    workflow, scene = load(file), SCENES[file.stem]
-    staged = Staged(server, judge, file.stem, workflow, with_previews(to_prompt(workflow, info)), scene, out)
+    file, scene = workflow_file(name), SCENES[name]
+    workflow = load(file)
+    staged = Staged(server, judge, name, workflow, with_previews(to_prompt(workflow, info)), scene, out)
     results = [run_seed(staged, seed) for seed in scene.seeds]
     # One where all had to change.
     entry, pictures = next((result for result in results if not result[0]["neutral"]), results[0])
@@ -200,7 +200,7 @@ def main() -> int:
         with TemporaryDirectory(prefix="semantic-steering-") as base, Server(lay_out(Path(base))) as server:
             info = server.client.object_info()
             for name in SCENES:
-                entries, some = run_workflow(server, judge, info, WORKFLOWS / f"{name}.json", out)
+                entries, some = run_workflow(server, judge, info, name, out)
                 columns += some
                 lines.append(summary(name, entries))
                 pictures += entries

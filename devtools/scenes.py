@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from demo.portraits.renderer import NUISANCE, Portraits, region, render, sample
 
 from .client import Prompt
+from .host import ROOT
 from .workflows import SEEDS
 
 SIZE = 128
@@ -23,6 +25,13 @@ SLIDERS = {"smiling.pt": "smile", "age.pt": "gray_hair", "eyesize.pt": "glasses"
 LEFT_OUT = {
     "instruct_pix2pix": "needs an InstructPix2Pix checkpoint, such as instruct-pix2pix-00-22000",
     "edit_model_dial": "is experimental and needs an edit model that takes reference latents, such as Flux Kontext",
+}
+# The page shows a template by its file's name: these three, which a user opens first, have one that says what they do.
+# All others have the scene's.
+TITLES = {
+    "sega_one_concept": "Change one thing",
+    "slider_basic": "Dial a slider",
+    "diffedit_replace": "Edit inside a mask",
 }
 SLIDER_NODES = ("SliderLoRALoader", "SliderSweep")
 
@@ -145,6 +154,11 @@ SCENES = {
     "slider_compose_four": _generated("a portrait of a woman with makeup and no hat"),
     "slider_sweep_strip": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
 }  # fmt: skip
+
+
+def workflow_file(name: str) -> Path:
+    """The workflow file of a scene, or of one that the demo leaves out."""
+    return ROOT / "workflows" / f"{TITLES.get(name, name)}.json"
 
 
 def group_nodes(workflow: dict[str, Any]) -> set[str]:

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from .host.concepts import SEGASettings
 from .host.conditioning import check_encoded
 from .host.instruct_pix2pix import TwoScaleGuider, check_model, check_picture, encode
-from .host.sega import patch_model
+from .host.progress import own_id
+from .host.sega import Page, patch_model
 from .sega import Concepts
 
 CATEGORY = "semantic steering/InstructPix2Pix"
@@ -64,6 +65,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                     tooltip="An empty latent of the picture's size and batch, for the sampler's latent_image.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -76,7 +78,7 @@ class InstructPix2PixGuider(io.ComfyNode):
         check_model(model)
         check_encoded(positive=positive, negative=negative)
         check_picture(model, vae, pixels)
-        steered = patch_model(model, concepts, SEGASettings())
+        steered = patch_model(model, concepts, SEGASettings(), page=Page(own_id(cls)))
         image = encode(vae, pixels)
         guider = TwoScaleGuider(steered, positive, negative, image, text_scale, image_scale)
         return io.NodeOutput(guider, {"samples": torch.zeros_like(image)})

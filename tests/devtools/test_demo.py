@@ -13,9 +13,9 @@ from PIL import Image
 
 from demo.portraits.attributes import ATTRIBUTES, INDEX
 from demo.portraits.renderer import region
-from devtools.demo import SWEPT, WORKFLOWS, fetch, leave_out, own_preview, with_previews
+from devtools.demo import SWEPT, fetch, leave_out, own_preview, with_previews
 from devtools.report import as_asked, asks, background_exact, changes, judged, judged_sweep, meaning, psnr, summary
-from devtools.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override
+from devtools.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
 from devtools.serve import EXAMPLE, place_example
 from devtools.server import lay_out
 from devtools.strips import strip, thumbnail, tinted
@@ -201,7 +201,7 @@ def test_what_the_demo_cannot_run_is_said_and_its_tile_shows_no_result(tmp_path)
     assert all(line.endswith(reason) for line, reason in zip(lines, LEFT_OUT.values(), strict=True))
     assert {file.stem for file in tmp_path.iterdir()} == set(LEFT_OUT)
     for made in tmp_path.iterdir():
-        with Image.open(made) as picture, Image.open(WORKFLOWS / made.name) as committed:
+        with Image.open(made) as picture, Image.open(workflow_file(made.stem).with_suffix(".jpg")) as committed:
             assert picture.size == (512, 256)
             difference = np.asarray(picture, float) - np.asarray(committed.convert("RGB"), float)
         assert np.abs(difference).mean() < 8  # fonts and compression differ between versions of the library

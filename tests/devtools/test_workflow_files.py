@@ -10,12 +10,23 @@ from PIL import Image
 
 from devtools.demo import with_previews
 from devtools.report import meaning
-from devtools.scenes import LEFT_OUT, SCENES, SLIDER_NODES, SLIDERS, concepts, dials, group_nodes, override
+from devtools.scenes import (
+    LEFT_OUT,
+    SCENES,
+    SLIDER_NODES,
+    SLIDERS,
+    TITLES,
+    concepts,
+    dials,
+    group_nodes,
+    override,
+    workflow_file,
+)  # fmt: skip
 from devtools.serve import EXAMPLE
 from devtools.workflows import load, to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "workflows").glob("*.json"))
+NAMES = sorted({*SCENES, *LEFT_OUT})
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
 RED = "#322"
 SEGA = {"sega_one_concept", "sega_four_concepts", "sega_style"}
@@ -38,37 +49,37 @@ THREE_FILES = {"UNETLoader", "DualCLIPLoader", "VAELoader"}
 SCALES = {"ImageScaleToTotalPixels", "FluxKontextImageScale"}
 
 
-@pytest.fixture(params=FILES, ids=lambda file: file.stem)
-def file(request):
+@pytest.fixture(params=NAMES)
+def name(request):
     return request.param
 
 
 @pytest.fixture
-def workflow(file):
-    return load(file)
+def workflow(name):
+    return load(workflow_file(name))
 
 
 @pytest.fixture(params=sorted(SCENES))
-def scene_file(request):
-    """A workflow file that the demo runs."""
-    return ROOT / "workflows" / f"{request.param}.json"
+def scene_name(request):
+    """A workflow that the demo runs."""
+    return request.param
 
 
 @pytest.fixture(params=sorted(SEGA | SLIDER | {"edit_model_dial"}))
 def twice_sampled(request):
     """A workflow that samples without and with the edit."""
-    return load(ROOT / "workflows" / f"{request.param}.json")
+    return load(workflow_file(request.param))
 
 
 @pytest.fixture(params=sorted(SLIDER | SWEEP))
 def slider_workflow(request):
-    return load(ROOT / "workflows" / f"{request.param}.json")
+    return load(workflow_file(request.param))
 
 
 @pytest.fixture(params=sorted(PICTURE))
 def picture_workflow(request):
     """A workflow that inverts a picture of the user's."""
-    return load(ROOT / "workflows" / f"{request.param}.json")
+    return load(workflow_file(request.param))
 
 
 def of_type(workflow, kind):
@@ -78,31 +89,35 @@ def of_type(workflow, kind):
 def test_the_files_are_there():
     assert set(SCENES) == SEGA | PICTURE | SLIDER | SWEEP
     assert set(LEFT_OUT) == EDIT_MODEL
-    assert {file.stem for file in FILES} == set(SCENES) | set(LEFT_OUT)
+    assert {*(ROOT / "workflows").iterdir()} == {
+        workflow_file(name).with_suffix(suffix) for name in NAMES for suffix in (".json", ".jpg")
+    }
+    assert set(TITLES) < set(NAMES)
 
 
-def test_names_suit_the_templates_page(file):
-    assert file.stem.replace("_", "").isalnum()
+def test_names_suit_the_templates_page(name):
+    assert workflow_file(name).stem.replace("_", "").replace(" ", "").isalnum()
 
 
-def test_it_has_a_thumbnail(file):
-    with Image.open(file.with_suffix(".jpg")) as picture:
+def test_it_has_a_thumbnail(name):
+    thumbnail = workflow_file(name).with_suffix(".jpg")
+    with Image.open(thumbnail) as picture:
         assert picture.size == (512, 256)
-    assert file.with_suffix(".jpg").stat().st_size <= 60 * 1024
+    assert thumbnail.stat().st_size <= 60 * 1024
 
 
-def test_it_is_small(file, workflow):
+def test_it_is_small(name, workflow):
     """8 to 12 nodes, 14 with a picture to load. Not counted are further links of a chain, further loaders of one model,
     and an edit model's second sampler with its decoder."""
-    kinds = ("SEGAConcept", "SliderLoRALoader", *(["KSampler", "VAEDecode"] if file.stem in EDIT_MODEL else []))
+    kinds = ("SEGAConcept", "SliderLoRALoader", *(["KSampler", "VAEDecode"] if name in EDIT_MODEL else []))
     repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in kinds)
     repeated += max(0, sum(node["type"] in THREE_FILES for node in workflow["nodes"]) - 1)
-    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if file.stem in PICTURE | EDIT_MODEL else 12)
+    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if name in PICTURE | EDIT_MODEL else 12)
 
 
-def test_it_names_public_files_of_its_model(file, workflow):
+def test_it_names_public_files_of_its_model(name, workflow):
     loaders = [node for node in workflow["nodes"] if node["type"] in LOADERS]
-    three = file.stem == "edit_model_dial"
+    three = name == "edit_model_dial"
     assert {node["type"] for node in loaders} == (THREE_FILES if three else {"CheckpointLoaderSimple"})
     for loader in loaders:
         models, values = loader["properties"]["models"], loader["widgets_values"]
@@ -125,10 +140,10 @@ def test_sliders_name_the_authors_files(slider_workflow):
             assert model["directory"] == "loras"
 
 
-def test_its_size_is_the_checkpoints(file, workflow):
-    if file.stem in PICTURE | EDIT_MODEL:
+def test_its_size_is_the_checkpoints(name, workflow):
+    if name in PICTURE | EDIT_MODEL:
         (scale,) = (node for node in workflow["nodes"] if node["type"] in SCALES)
-        megapixels = 0.25 if file.stem == "instruct_pix2pix" else 1.0  # 512² for a checkpoint on SD 1.5
+        megapixels = 0.25 if name == "instruct_pix2pix" else 1.0  # 512² for a checkpoint on SD 1.5
         kontext = scale["type"] == "FluxKontextImageScale"  # knows that family's sizes by itself
         assert scale.get("widgets_values") == (None if kontext else ["lanczos", megapixels, 8])
     else:
@@ -155,7 +170,7 @@ def test_the_same_sampler_runs_twice_from_one_fixed_seed(twice_sampled):
 
 
 def test_sliders_are_chained():
-    prompt = to_prompt(load(ROOT / "workflows" / "slider_compose_four.json"), INFO)
+    prompt = to_prompt(load(workflow_file("slider_compose_four")), INFO)
     model = next(node["inputs"]["model"] for node in prompt.values() if node["_meta"]["title"] == "KSampler: after")
     chain = []
     while prompt[model[0]]["class_type"] == "SliderLoRALoader":
@@ -170,7 +185,7 @@ def test_sliders_are_chained():
 
 
 def test_a_sweep_is_one_run_whose_strip_is_shown():
-    prompt = to_prompt(load(ROOT / "workflows" / "slider_sweep_strip.json"), INFO)
+    prompt = to_prompt(load(workflow_file("slider_sweep_strip")), INFO)
     by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
     assert len(by_kind) == len(prompt) - 1  # nothing but the two prompts is there twice
     sweep, sampler = by_kind["SliderSweep"], by_kind["KSampler"][1]
@@ -204,7 +219,7 @@ def test_the_inversion_and_its_decode_belong_together(picture_workflow):
 
 @pytest.mark.parametrize("name", ["diffedit_replace", "diffedit_manual_mask"])
 def test_diffedit_pastes_over_the_picture_with_the_samplers_mask(name):
-    prompt = to_prompt(load(ROOT / "workflows" / f"{name}.json"), INFO)
+    prompt = to_prompt(load(workflow_file(name)), INFO)
     by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
     paste, sampler = by_kind["ImageCompositeMasked"][1], by_kind["DiffEditSampler"][1]
     assert paste["mask"] == sampler["mask"]
@@ -216,7 +231,7 @@ def test_diffedit_pastes_over_the_picture_with_the_samplers_mask(name):
 
 
 def test_sega_steers_only_the_decode():
-    prompt = to_prompt(load(ROOT / "workflows" / "sega_on_a_photo.json"), INFO)
+    prompt = to_prompt(load(workflow_file("sega_on_a_photo")), INFO)
     by_kind = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert prompt[by_kind["CFGGuider"]["model"][0]]["class_type"] == "SEGAGuidance"
     assert by_kind["CFGGuider"]["cfg"] == 1.0  # as the inversion, so that the picture comes back without the concept
@@ -225,7 +240,7 @@ def test_sega_steers_only_the_decode():
 
 
 def test_instruct_pix2pix_samples_the_guiders_own_latent():
-    prompt = to_prompt(load(ROOT / "workflows" / "instruct_pix2pix.json"), INFO)
+    prompt = to_prompt(load(workflow_file("instruct_pix2pix")), INFO)
     by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
     guider, sampler = by_kind["InstructPix2PixGuider"], by_kind["SamplerCustomAdvanced"][1]
     assert (sampler["guider"], sampler["latent_image"]) == ([guider[0], 0], [guider[0], 1])
@@ -236,7 +251,7 @@ def test_instruct_pix2pix_samples_the_guiders_own_latent():
 
 
 def test_the_dial_is_marked_as_experimental_and_its_picture_is_the_reference():
-    workflow = load(ROOT / "workflows" / "edit_model_dial.json")
+    workflow = load(workflow_file("edit_model_dial"))
     (note,) = of_type(workflow, "Note")
     assert note["title"].startswith("EXPERIMENTAL")
     assert "EXPERIMENTAL: not yet run on real weights." in note["widgets_values"][0]
@@ -251,14 +266,14 @@ def test_the_dial_is_marked_as_experimental_and_its_picture_is_the_reference():
 
 
 def test_strokes_are_not_inverted():
-    (node,) = of_type(load(ROOT / "workflows" / "sdedit_strokes.json"), "DDIMInvert")
+    (node,) = of_type(load(workflow_file("sdedit_strokes")), "DDIMInvert")
     assert node["widgets_values"][4] == "random"
     assert 0.3 <= node["widgets_values"][2] <= 0.6
 
 
-def test_it_ends_in_a_comparison_or_a_strip(file, workflow):
-    ends = of_type(workflow, "PreviewImage" if file.stem in SWEEP else "ImageCompare")
-    assert len(ends) == (2 if file.stem == "ddim_invert_reconstruct" else 1)
+def test_it_ends_in_a_comparison_or_a_strip(name, workflow):
+    ends = of_type(workflow, "PreviewImage" if name in SWEEP else "ImageCompare")
+    assert len(ends) == (2 if name == "ddim_invert_reconstruct" else 1)
     (scale,) = of_type(workflow, "ImageScaleToTotalPixels") or [None]
     links = {link[0]: link for link in workflow["links"]}
     for end in ends:
@@ -277,10 +292,10 @@ def test_one_note_and_only_what_to_change_is_red(workflow):
     assert all(node["color"] == RED for node in workflow["nodes"] if node["type"] in TO_CHANGE)
 
 
-def test_one_group_holds_checkpoint_size_or_picture_and_prompts(file, workflow):
+def test_one_group_holds_checkpoint_size_or_picture_and_prompts(name, workflow):
     inside = group_nodes(workflow)
     kinds = {node["type"] for node in workflow["nodes"] if str(node["id"]) in inside}
-    size = {"LoadImage", *SCALES} if file.stem in PICTURE | EDIT_MODEL else {"EmptyLatentImage"}
+    size = {"LoadImage", *SCALES} if name in PICTURE | EDIT_MODEL else {"EmptyLatentImage"}
     assert kinds == {node["type"] for node in workflow["nodes"]} & {*LOADERS, "CLIPTextEncode", *size}
     assert kinds >= {"CLIPTextEncode"} | (size - SCALES)
     outside = {node["type"] for node in workflow["nodes"] if str(node["id"]) not in inside}
@@ -307,8 +322,8 @@ def test_links_agree_with_the_slots(workflow):
         assert nodes[origin]["outputs"][origin_slot]["type"] == nodes[target]["inputs"][target_slot]["type"] == kind
 
 
-def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_file):
-    workflow, scene = load(scene_file), SCENES[scene_file.stem]
+def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_name):
+    workflow, scene = load(workflow_file(scene_name)), SCENES[scene_name]
     prompt = to_prompt(workflow, INFO)
     changed = override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
     inside = group_nodes(workflow)
@@ -334,8 +349,8 @@ def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_fi
         assert image == "someone.png"
 
 
-def test_a_prompt_outside_the_group_is_not_replaced(scene_file):
-    workflow, scene = load(scene_file), SCENES[scene_file.stem]
+def test_a_prompt_outside_the_group_is_not_replaced(scene_name):
+    workflow, scene = load(workflow_file(scene_name)), SCENES[scene_name]
     prompt = to_prompt(workflow, INFO)
     for node in of_type(workflow, "CLIPTextEncode"):
         node["pos"][0] += 10_000
@@ -346,19 +361,19 @@ def test_a_prompt_outside_the_group_is_not_replaced(scene_file):
 
 @pytest.mark.parametrize("name", sorted(PICTURE | EDIT_MODEL))
 def test_the_picture_is_one_that_the_page_has(name):
-    (node,) = of_type(load(ROOT / "workflows" / f"{name}.json"), "LoadImage")
+    (node,) = of_type(load(workflow_file(name)), "LoadImage")
     assert node["widgets_values"] == [EXAMPLE, "image"]
 
 
-def test_the_demo_has_seeds_and_words_for_it(scene_file):
-    file, workflow, scene = scene_file, load(scene_file), SCENES[scene_file.stem]
-    assert len(set(scene.seeds)) >= (6 if file.stem in SEGA else 3 if file.stem in PICTURE else 4)
-    assert (scene.portrait is not None) == (file.stem in PICTURE)
-    assert bool(dials(to_prompt(workflow, INFO))) == (file.stem in SLIDER | SWEEP)
+def test_the_demo_has_seeds_and_words_for_it(scene_name):
+    workflow, scene = load(workflow_file(scene_name)), SCENES[scene_name]
+    assert len(set(scene.seeds)) >= (6 if scene_name in SEGA else 3 if scene_name in PICTURE else 4)
+    assert (scene.portrait is not None) == (scene_name in PICTURE)
+    assert bool(dials(to_prompt(workflow, INFO))) == (scene_name in SLIDER | SWEEP)
     kinds = {meaning(concept["text"])[0] for concept in concepts(to_prompt(workflow, INFO))}
-    by_concepts = file.stem not in SLIDER | SWEEP and not scene.asked
-    assert kinds == (set() if not by_concepts else {"style"} if "style" in file.stem else {"attribute"})
-    assert bool(scene.words) == (file.stem in PICTURE)
+    by_concepts = scene_name not in SLIDER | SWEEP and not scene.asked
+    assert kinds == (set() if not by_concepts else {"style"} if "style" in scene_name else {"attribute"})
+    assert bool(scene.words) == (scene_name in PICTURE)
 
 
 def test_the_demo_adds_only_previews(workflow):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_links_lead_to_tracked_files(page):
         if link.startswith(("https://", "http://")):
             continue
         path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
+        target = (page.parent / unquote(path)).resolve() if path else page
         assert target.is_relative_to(ROOT) and relative(target) in names, f"{relative(page)} links to {link}"
         assert not anchor or anchor in anchors(target), f"{relative(page)} links to {link}"
 

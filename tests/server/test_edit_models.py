@@ -20,9 +20,9 @@ from graphs import (
 )
 
 from devtools.client import Prompt
-from devtools.demo import WORKFLOWS, fetch, place
+from devtools.demo import fetch, place
 from devtools.host import prepare_comfyui
-from devtools.scenes import SIZE, SOMEONE, Scene, override
+from devtools.scenes import SIZE, SOMEONE, Scene, override, workflow_file
 from devtools.workflows import load, to_prompt
 
 pytestmark = pytest.mark.server
@@ -71,7 +71,7 @@ def dialled(scale: float = 8.0) -> Prompt:
 
 def from_file(server, object_info, name: str, **prompts: str) -> Prompt:
     """A workflow file's prompt with a portrait and small sizes; its checkpoint is the test's."""
-    workflow, scene = load(WORKFLOWS / f"{name}.json"), Scene(prompts, portrait=SOMEONE)
+    workflow, scene = load(workflow_file(name)), Scene(prompts, portrait=SOMEONE)
     picture = place(server.base, f"{name}.png", scene, seed=3)
     prompt = to_prompt(workflow, object_info)
     return override(workflow, prompt, INSTRUCT_PIX2PIX, SIZE, scene, seed=3, picture=picture)

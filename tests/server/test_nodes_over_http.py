@@ -10,8 +10,9 @@ import torch
 from graphs import SETTINGS, calls, concept, guided, latent, node, plain, sega_sampler, swept
 from PIL import Image
 
-from devtools.demo import MASK, WORKFLOWS, fetch, measure, place, with_previews
-from devtools.scenes import LEFT_OUT, SCENES, override
+from devtools.demo import MASK, fetch, measure, place, with_previews
+from devtools.host import ROOT
+from devtools.scenes import LEFT_OUT, SCENES, override, workflow_file
 from devtools.server import PACK
 from devtools.workflows import load, to_prompt
 
@@ -41,7 +42,7 @@ def test_the_recorded_classes_are_the_servers(object_info, recorded_info):
 
 @pytest.mark.parametrize("name", sorted(SCENES))
 def test_a_workflow_file_runs(server, object_info, checkpoint, name):
-    workflow, scene = load(WORKFLOWS / f"{name}.json"), SCENES[name]
+    workflow, scene = load(workflow_file(name)), SCENES[name]
     loads = scene.portrait is not None
     size, picture = (128, place(server.base, f"{name}.png", scene, seed=3)) if loads else (64, None)
     prompt = with_previews(to_prompt(workflow, object_info))
@@ -66,8 +67,9 @@ def test_a_workflow_file_runs(server, object_info, checkpoint, name):
 
 def test_every_workflow_file_has_a_scene_or_is_left_out():
     """Those left out run in test_edit_models.py."""
-    assert {file.stem for file in WORKFLOWS.glob("*.json")} == set(SCENES) | set(LEFT_OUT)
-    assert not set(SCENES) & set(LEFT_OUT)
+    names = [*SCENES, *LEFT_OUT]
+    assert sorted((ROOT / "workflows").glob("*.json")) == sorted(map(workflow_file, names))
+    assert len(set(names)) == len(names)
 
 
 def test_both_doors_give_the_same_edit(server):
