@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -46,6 +47,6 @@ def test_its_help_texts_and_templates_are_served(fresh):
     templates = get(fresh, "/workflow_templates")[NAME]
     assert set(templates) == {file.stem for file in (ROOT / "workflows").glob("*.json")}
     for template in templates:
-        assert get(fresh, f"/api/workflow_templates/{NAME}/{template}.json")["nodes"]
+        assert get(fresh, f"/api/workflow_templates/{NAME}/{quote(template)}.json")["nodes"]
     texts = get(fresh, "/i18n")["en"]["nodeDefs"]
     assert texts["SEGAConcept"]["display_name"] == "SEGA Concept"
