@@ -41,7 +41,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
                 io.Image.Input(
                     "pixels",
-                    tooltip="The picture to change, or a batch. Sides that are no multiples of 8 are cropped evenly.",
+                    tooltip="The picture to change, or a batch. Sides that are not multiples of 8 are cropped evenly.",
                 ),
                 io.Float.Input(
                     "text_scale", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,

@@ -18,12 +18,14 @@ class LabelledStrip(io.ComfyNode):
             "Sweep, or any batch.",
             search_aliases=["x/y plot", "xy plot", "compare", "sweep", "grid", "strip", "contact sheet", "caption"],
             inputs=[
-                io.Image.Input("images", tooltip="The pictures of one batch, left to right; their pixels stay as are."),
+                io.Image.Input(
+                    "images", tooltip="The pictures of one batch, left to right; their pixels stay as they are."
+                ),
                 io.String.Input(
                     "labels", default="", multiline=True,
                     tooltip="One line for each picture, such as the labels of a sweep. An empty line leaves its "
                     "picture without a caption. What is wider than its picture is broken into lines and shrunk: too "
-                    "long, and it becomes hard to read.",
+                    "long, and it becomes hard to read. Letters other than English ones become empty boxes.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="One wide picture: all of them, captions above.")],

@@ -6,12 +6,14 @@ import logging
 
 import comfy.model_management
 import pytest
+import sliding
 import tiny
 import torch
-from semantic_steering.guidance_core import EditSize
-from semantic_steering.nodes.host import sampling
+from semantic_steering.guidance_core import EditSize, Window
+from semantic_steering.nodes.host import lora_files, sampling
 from semantic_steering.nodes.host.concepts import SEGASettings
 from semantic_steering.nodes.host.sega import Page, patch_model
+from semantic_steering.nodes.host.sliders import Slider, with_slider
 from semantic_steering.nodes.host.verdict import FAINT, HEAVY, Acted, Evaluations, verdict
 
 POSITIVE, NEGATIVE, TARGET = tiny.stub_cond(1), tiny.stub_cond(2), tiny.stub_cond(3)
@@ -177,3 +179,15 @@ def test_it_is_logged(caplog):
     with caplog.at_level(logging.INFO, logger="semantic_steering"):
         finished(tiny.stub_model(), tiny.concept(TARGET))
     assert "SEGA: test: active in 10 of 10 steps" in caplog.text
+
+
+@pytest.mark.parametrize("to", ["both", "positive"])  # switched weights, forward hooks
+@pytest.mark.parametrize(("start", "end", "steps"), [(0.0, 0.5, 3), (0.5, 1.0, 3), (0.51, 0.52, 0)])
+def test_a_slider_says_in_how_many_steps_it_acted(page, to, start, end, steps):
+    layers = lora_files.fit(sliding.FAMILY.model, None, sliding.ONE, "a slider")
+    slider = Slider(layers, (1.0,), Window(start, end), to, node="5")
+    sliding.run(with_slider(sliding.FAMILY.model, slider))
+    node, text = page.texts[-1]
+    assert node == "5"
+    assert text.startswith(f"{layers.summary}, active in {steps} of 6 steps")
+    assert ("lower start_percent" in text) is (steps == 0)
