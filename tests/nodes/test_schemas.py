@@ -27,8 +27,8 @@ def lines(node: Any) -> list[str]:
     """What the page is told of a node, in the page's order: every input with its options, every output."""
     info = node.GET_NODE_INFO_V1()
     found = [f"{info['name']}{' (output node)' if info['output_node'] else ''}"]
-    for need, inputs in info["input"].items():
-        for name, (kind, *rest) in inputs.items():
+    for need in ("required", "optional"):  # hidden ones are not saved
+        for name, (kind, *rest) in info["input"].get(need, {}).items():
             left_out = TEXTS | ({"options"} if name in HOSTS_LISTS else set())
             options = {key: value for entry in rest for key, value in entry.items() if key not in left_out}
             found.append(f"    {need} {name}: {kind} {json.dumps(options, sort_keys=True)}")
