@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import sys
 import time
@@ -22,8 +23,7 @@ def load(folder: Path) -> dict[str, Any]:
     import execution  # noqa: F401
     import server
 
-    import nodes  # ComfyUI's own, not this repository's folder
-
+    nodes: Any = importlib.import_module("nodes")  # ComfyUI's own; a type checker takes it for this repository's folder
     loop = asyncio.new_event_loop()
     server.PromptServer(loop)  # some of the host's nodes register themselves with it
     loop.run_until_complete(nodes.init_builtin_extra_nodes())
