@@ -6,43 +6,65 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE, MARGIN, LINE = 384, 12, 22
+SIDE, MARGIN, LINE, TEXT = 384, 12, 22, 16
+LARGE = 512  # pixels: from here on the text grows with the pictures
 PAPER, INK, TINT = (250, 250, 248), (30, 30, 30), (240, 40, 90)
 
 
-def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> Image.Image:
-    """Pictures side by side, each with its label above and the text lines below; small ones are enlarged."""
-    scaled = [_enlarged(picture) for picture in pictures]
-    width = sum(picture.width for picture in scaled) + MARGIN * (len(scaled) + 1)
-    font = ImageFont.load_default(16)
-    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * MARGIN)]
-    height = 2 * MARGIN + LINE + max(picture.height for picture in scaled) + MARGIN + LINE * len(wrapped)
+def strip(pictures: list[Image.Image], labels: list[str], lines: list[str], side: int = SIDE) -> Image.Image:
+    """Pictures side by side, each with its label above and the text lines below; small ones are enlarged to `side`."""
+    scaled = [_enlarged(picture, side) for picture in pictures]
+    tallest = max(picture.height for picture in scaled)
+    margin, spacing, text = (round(size * max(1.0, tallest / LARGE)) for size in (MARGIN, LINE, TEXT))
+    width = sum(picture.width for picture in scaled) + margin * (len(scaled) + 1)
+    font = ImageFont.load_default(text)
+    captions = [_wrapped(label, font, picture.width) for label, picture in zip(labels, scaled, strict=True)]
+    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
+    bar = spacing * max(map(len, captions)) if any(labels) else 0
+    height = 2 * margin + bar + tallest + margin + spacing * len(wrapped)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    left, top = MARGIN, MARGIN + LINE
-    for picture, label in zip(scaled, labels, strict=True):
-        draw.text((left, MARGIN - 2), label, INK, font)
+    left, top = margin, margin + bar
+    for picture, caption in zip(scaled, captions, strict=True):
+        for i, line in enumerate(caption):
+            draw.text((left, margin - 2 + i * spacing), line, INK, font)
         sheet.paste(picture, (left, top))
-        left += picture.width + MARGIN
-    top += max(picture.height for picture in scaled) + MARGIN
+        left += picture.width + margin
+    top += tallest + margin
     for i, line in enumerate(wrapped):
-        draw.text((MARGIN, top + i * LINE), line, INK, font)
+        draw.text((margin, top + i * spacing), line, INK, font)
     return sheet
 
 
-def _enlarged(picture: Image.Image) -> Image.Image:
-    factor = max(1, SIDE // max(picture.size))
+def rows(pictures: list[Image.Image], labels: list[str], side: int, columns: int) -> Image.Image:
+    """A strip that is broken into as few rows as `columns` allows, all of them as full."""
+    number = -(-len(pictures) // columns)
+    each = -(-len(pictures) // number)
+    starts = range(0, len(pictures), each)
+    strips = [strip(pictures[i : i + each], labels[i : i + each], [], side) for i in starts]
+    sheet = Image.new("RGB", (strips[0].width, sum(row.height for row in strips)), PAPER)
+    top = 0
+    for row in strips:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def _enlarged(picture: Image.Image, side: int) -> Image.Image:
+    factor = max(1, side // max(picture.size))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)
 
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
+    lines = []
+    for paragraph in text.split("\n"):
+        lines.append("")
+        for word in paragraph.split(" "):
+            longer = f"{lines[-1]} {word}".lstrip()
+            if lines[-1] and font.getlength(longer) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
     return lines
 
 

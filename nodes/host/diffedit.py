@@ -35,7 +35,7 @@ class DifferenceSampler(comfy.samplers.Sampler):
 
     maps: int
     seed: int
-    on_maps: Callable[[Tensor], None] = lambda difference: None  # is told the mean of the maps so far
+    on_maps: Callable[[Tensor], None]  # is told the mean of the maps so far
     difference: Tensor | None = None
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ def check_picture(samples: Tensor, node: str) -> None:
 
 def estimate_difference(
     model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int,
-    on_maps: Callable[[Tensor], None],
+    on_maps: Callable[[Tensor], None] = lambda difference: None,
 ) -> Tensor:  # fmt: skip
     """mean |Δn| over maps and channels, [B, S...] at latent size.
 
