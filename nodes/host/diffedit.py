@@ -118,12 +118,11 @@ def estimate_difference(
 ) -> Tensor:  # fmt: skip
     """mean |Δn| over maps and channels, [B, S...] at latent size.
 
-    Raises ValueError for limited or foreign conditionings, for several videos, and for sound.
+    Raises ValueError for limited or foreign conditionings, and for several videos.
     """
     check_encoded(source=source, target=target)
     check_unlimited(source, "source")
     check_unlimited(target, "target")
-    check_picture(samples, "DiffEdit Mask")
     if samples.ndim > 4 and len(samples) > 1 and samples.shape[2] > 1:
         raise ValueError(f"latent_image holds {len(samples)} videos; a mask is made for one at a time")
     guider = guider_for(model, {"positive": target, "source": source})
