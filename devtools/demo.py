@@ -48,9 +48,10 @@ def _view(client: Client, image: dict[str, str]) -> Image.Image:
     return Image.open(io.BytesIO(client.view(image))).convert("RGB")
 
 
-def own_preview(client: Client, outputs: dict[str, Any]) -> Image.Image | None:
-    """What the workflow itself previews, if it does."""
-    previews = [value["images"] for node, value in outputs.items() if "images" in value and node not in ADDED]
+def own_preview(client: Client, prompt: Prompt, outputs: dict[str, Any], kind: str) -> Image.Image | None:
+    """What the workflow's own nodes of a kind preview, if they do."""
+    own = [node for node, entry in prompt.items() if entry["class_type"] == kind and node not in ADDED]
+    previews = [outputs[node]["images"] for node in own if "images" in outputs.get(node, {})]
     return _view(client, previews[0][0]) if previews else None
 
 
@@ -125,7 +126,7 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     if scene.portrait is not None:
         (staged.out / str(loaded)).write_bytes((staged.server.base / "input" / str(loaded)).read_bytes())
         entry |= {"picture": loaded, "person": scene.portrait.person}
-        shown = measure(client, scene.portrait.picture(seed), scene, pictures, done["outputs"], entry)
+        shown = measure(client, scene.portrait.picture(seed), scene, pictures, prompt, done["outputs"], entry)
     before, after = judged(judge, shown[0][1], "photo"), judged(judge, pictures[-1], style)
     entry |= {
         "before": before, "after": after, "neutral": [a["attribute"] for a in asked if as_asked(a, before)],
@@ -135,7 +136,7 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     sheet = None
     if SWEPT in done["outputs"]:
         entry["sweep"] = judged_sweep(judge, dials(staged.prompt)[0], pictures)
-        sheet = own_preview(client, done["outputs"])
+        sheet = own_preview(client, prompt, done["outputs"], "PreviewImage")
     if sheet is None:
         lines = [f"{scene.prompt or 'no prompt'}   ·   seed {seed}", words, *([f"judge: {found}"] if found else [])]
         sheet = strip([picture for _, picture in shown], [label for label, _ in shown], lines)
@@ -152,14 +153,14 @@ def place(base: Path, name: str, scene: Scene, seed: int) -> str:
 
 
 def measure(
-    client: Client, portrait: Image.Image, scene: Scene, pictures: list[Image.Image], outputs: dict[str, Any],
-    entry: dict[str, Any],
+    client: Client, portrait: Image.Image, scene: Scene, pictures: list[Image.Image], prompt: Prompt,
+    outputs: dict[str, Any], entry: dict[str, Any],
 ) -> list[tuple[str, Image.Image]]:  # fmt: skip
     """Add to a report's entry what is measured beside the judge; returns what its strip shows, with labels."""
     if MASK in outputs:
         mask = _view(client, outputs[MASK]["images"][0])
         entry["background_exact"] = background_exact(pictures[0], pictures[-1], mask)
-        preview = own_preview(client, outputs) or tinted(pictures[0], mask)
+        preview = own_preview(client, prompt, outputs, "DiffEditMask") or tinted(pictures[0], mask)
         return [("before", pictures[0]), ("mask", preview), ("after", pictures[-1])]
     if AUTOENCODER in outputs:
         entry["psnr"] = round(psnr(pictures[0], pictures[1]), 2)
