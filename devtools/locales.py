@@ -1,6 +1,7 @@
 """Writes locales/en/nodeDefs.json from the node schemas: `python -m devtools.locales` (`--check` only compares).
 
-ComfyUI takes the texts that it shows and that other languages translate from that file.
+ComfyUI takes the texts that it shows and that other languages translate from that file. After translating a new or
+changed text in locales/<language>: `python -m devtools.locales --translated <language>`, see translations.py.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from devtools.environment import SetupError, environment, say
+from devtools.translations import LANGUAGES, RESERVED, definitions_file, mark_translated, problems, reserved, texts
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "locales" / "en" / "nodeDefs.json"
-RESERVED = "{}@|$"  # vue-i18n reads these as its own syntax
+TARGET = definitions_file("en")
 
 
 def load_nodes(comfyui: Path) -> list[Any]:
@@ -51,22 +52,33 @@ def definitions(nodes: list[Any]) -> dict[str, Any]:
             str(i): {"name": field.display_name} | ({"tooltip": field.tooltip} if field.tooltip else {})
             for i, field in enumerate(schema.outputs)
         }
-        for text in _texts(entry):
-            if set(text) & set(RESERVED):
+        for text in texts(entry).values():
+            if reserved(text):
                 raise ValueError(f"{schema.node_id}: {text!r} holds one of {RESERVED}, which vue-i18n would interpret")
         found[schema.node_id] = entry
     return found
 
 
-def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [text for part in value.values() for text in _texts(part)]
+def _say_what_to_translate(languages: tuple[str, ...] = LANGUAGES) -> bool:
+    left = [line for language in languages for line in problems(language)]
+    for line in left:
+        say(line)
+    if left:
+        say("translate, then run `python -m devtools.locales --translated LANGUAGE`")
+    return bool(left)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="devtools.locales", description="Writes locales/en/nodeDefs.json.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of step")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a language is out of step")
+    parser.add_argument(
+        "--translated", choices=LANGUAGES, help="record that every translation fits the English text as it is now"
+    )
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # ComfyUI's folder, once in its own Python
     options = parser.parse_args()
+    if options.translated:
+        mark_translated(options.translated)
+        return _say_what_to_translate((options.translated,))
     if options.inside is None:
         try:
             found = environment()
@@ -81,10 +93,11 @@ def main() -> int:
         same = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text
         if not same:
             say("locales/en/nodeDefs.json is out of step with the schemas: run `python -m devtools.locales`")
-        return 0 if same else 1
+        return 1 if _say_what_to_translate() or not same else 0
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(text, encoding="utf-8")
     say(f"wrote {TARGET.relative_to(ROOT)}")
+    _say_what_to_translate()
     return 0
 
 

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from .host.concepts import SEGASettings
 from .host.conditioning import check_encoded
 from .host.instruct_pix2pix import TwoScaleGuider, check_model, check_picture, encode
-from .host.sega import patch_model
+from .host.progress import own_id
+from .host.sega import Page, patch_model
 from .sega import Concepts
 
 CATEGORY = "semantic steering/InstructPix2Pix"
@@ -40,7 +41,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
                 io.Image.Input(
                     "pixels",
-                    tooltip="The picture to change, or a batch. Sides that are no multiples of 8 are cropped evenly.",
+                    tooltip="The picture to change, or a batch. Sides that are not multiples of 8 are cropped evenly.",
                 ),
                 io.Float.Input(
                     "text_scale", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
@@ -64,6 +65,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                     tooltip="An empty latent of the picture's size and batch, for the sampler's latent_image.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -76,7 +78,7 @@ class InstructPix2PixGuider(io.ComfyNode):
         check_model(model)
         check_encoded(positive=positive, negative=negative)
         check_picture(model, vae, pixels)
-        steered = patch_model(model, concepts, SEGASettings())
+        steered = patch_model(model, concepts, SEGASettings(), page=Page(own_id(cls)))
         image = encode(vae, pixels)
         guider = TwoScaleGuider(steered, positive, negative, image, text_scale, image_scale)
         return io.NodeOutput(guider, {"samples": torch.zeros_like(image)})

@@ -65,8 +65,8 @@ class DDIMInvert(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "iterations", default=8, min=1, max=100, advanced=True,
-                    tooltip="Most model evaluations for a step of the fixed point; it stops as soon as the step is "
-                    "solved, usually after 3 to 5. Raise it when a residual is refused.",
+                    tooltip="The most model evaluations that fixed point may take for one step; it stops as soon as "
+                    "the step is solved, usually after 3 to 5. Raise it when a residual is refused.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, advanced=True,

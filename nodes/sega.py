@@ -7,12 +7,14 @@ import math
 from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..guidance_core import Window
 from .host.concepts import ConceptInput, SEGASettings, chain
+from .host.previews import activity_tiles, backdrop
+from .host.progress import own_id
 from .host.sampling import ksample, picture_size, sampler_names, scheduler_names
-from .host.sega import SEGARun, patch_model, recorded
+from .host.sega import Page, SEGARun, patch_model, recorded
 from .host.sweeps import captions, numbers, repeated
 
 CATEGORY = "semantic steering/SEGA"
@@ -91,7 +93,7 @@ class SEGAConcept(io.ComfyNode):
                 ),
                 *_concept_inputs(),
             ],
-            outputs=[Concepts.Output(display_name="concepts")],
+            outputs=[Concepts.Output(display_name="concepts", tooltip="For SEGA Guidance or SEGA Sampler.")],
         )  # fmt: skip
 
     @classmethod
@@ -123,7 +125,7 @@ class SEGAConceptConditioning(io.ComfyNode):
                 io.Conditioning.Input("conditioning", tooltip="What to steer towards, encoded for the steered model."),
                 *_concept_inputs(),
             ],
-            outputs=[Concepts.Output(display_name="concepts")],
+            outputs=[Concepts.Output(display_name="concepts", tooltip="For SEGA Guidance or SEGA Sampler.")],
         )
 
     @classmethod
@@ -185,17 +187,25 @@ class SEGAGuidance(io.ComfyNode):
                 Concepts.Input("concepts", optional=True, tooltip="From SEGA Concept. Unconnected: nothing changes."),
                 *_settings_inputs(),
                 _refresh_input(),
+                io.Boolean.Input(
+                    "show_activity", default=False, optional=True, advanced=True,
+                    tooltip="Show on this node, at every step, where each concept acts. Costs a little time, because "
+                    "each step waits for the picture.",
+                ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
-        )
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, steered in every run.")],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
 
     @classmethod
     def execute(
         cls, model, concepts=None, momentum_scale=0.0, momentum_beta=0.4, threshold_over="channel", base="auto",
-        refresh=1,
+        refresh=1, show_activity=False,
     ) -> io.NodeOutput:  # fmt: skip
         settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh)
-        return io.NodeOutput(patch_model(model, concepts, settings))
+        # Later runs of the model say under this node what they did, whichever node samples.
+        page = Page(own_id(cls), show_activity)
+        return io.NodeOutput(patch_model(model, concepts, settings, page=page))
 
 
 class SEGASampler(io.ComfyNode):
@@ -265,7 +275,12 @@ class SEGASampler(io.ComfyNode):
         activity = torch.zeros(samples.shape[0] * max(1, len(concepts or ())), *size)
         if runs and runs[0].activity is not None:
             activity = runs[0].activity.maps(samples.shape, size)
-        return io.NodeOutput(latent, activity, recorded(runs[0] if runs else None, model, samples.shape, seed))
+        vectors = recorded(runs[0] if runs else None, model, samples.shape, seed)
+        if not concepts:
+            return io.NodeOutput(latent, activity, vectors)
+        names = [concept.name for concept in concepts]
+        shown = activity_tiles(backdrop(model, samples, None), activity, names)
+        return io.NodeOutput(latent, activity, vectors, ui=ui.PreviewImage(shown, cls=cls))
 
 
 class SEGASweep(io.ComfyNode):

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..guidance_core import Window
 from .host import lora_files
-from .host.progress import show_text
+from .host.progress import own_id, show_text
 from .host.sliders import APPLY_TO, STRONGEST, Slider, with_slider
 from .host.sweeps import captions, numbers, repeated
 
@@ -62,8 +62,13 @@ def _layers(model: Any, clip: Any, lora_name: str, slider: Any) -> lora_files.La
     return lora_files.fit(model, clip, slider, "slider (the connected one)")
 
 
-def _say(layers: lora_files.Layers, window: Window, lora_name: str, slider: Any) -> None:
+def _say(entry: Slider, lora_name: str, slider: Any) -> None:
+    layers, window = entry.layers, entry.window
     text = f"{layers.summary}, window {window.start_percent:.2f}–{window.end_percent:.2f}"
+    if not any(entry.strengths):
+        text += "; strength 0: switched off"
+    elif window.empty:
+        text += "; an empty window: switched off"
     if slider is not None and lora_name != NO_FILE:
         text += f"; from the slider input, {lora_name} is not used"
     logger.info("%s: %s", layers.label, text)
@@ -109,6 +114,7 @@ class SliderLoRALoader(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="The model with the slider."),
                 io.Clip.Output(display_name="clip", tooltip="Only where the clip input is connected."),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -122,8 +128,9 @@ class SliderLoRALoader(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         window = Window(start_percent, end_percent)
         layers = _layers(model, clip, lora_name, slider)
-        patched = with_slider(model, Slider(layers, (strength,), window, apply_to))
-        _say(layers, window, lora_name, slider)
+        entry = Slider(layers, (strength,), window, apply_to, own_id(cls))
+        patched = with_slider(model, entry)
+        _say(entry, lora_name, slider)
         return io.NodeOutput(patched, lora_files.patched_clip(clip, layers, strength))
 
 
@@ -156,6 +163,7 @@ class SliderSweep(io.ComfyNode):
                 io.Latent.Output(display_name="latent", tooltip="For the sampler: one entry a strength."),
                 io.String.Output(display_name="labels", tooltip="A line for each picture, for Labelled Strip."),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -171,8 +179,9 @@ class SliderSweep(io.ComfyNode):
         window = Window(start_percent, end_percent)
         latent = repeated(latent_image, len(values))
         layers = _layers(model, None, lora_name, slider)
-        patched = with_slider(model, Slider(layers, values, window))
-        _say(layers, window, lora_name, slider)
+        entry = Slider(layers, values, window, node=own_id(cls))
+        patched = with_slider(model, entry)
+        _say(entry, lora_name, slider)
         return io.NodeOutput(patched, latent, captions(values))
 
 

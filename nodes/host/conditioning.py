@@ -179,5 +179,13 @@ def base_name(guider: Any, base: str) -> str:
         if not guider.conds.get(negative):
             raise ValueError("base is negative, but this guider has no negative; set base to auto or positive")
         return negative
-    cfg = getattr(guider, "cfg2", guider.cfg)  # DualCFG keeps the negative's weight in cfg2
-    return negative if guider.conds.get(negative) and not math.isclose(cfg, 1.0) else "positive"
+    return negative if guider.conds.get(negative) and not math.isclose(_cfg(guider), 1.0) else "positive"
+
+
+def is_guided(guider: Any, base: str) -> bool:
+    """Whether the guided prediction differs from the base's: not so for the positive alone at cfg 1."""
+    return base != "positive" or not math.isclose(_cfg(guider), 1.0)
+
+
+def _cfg(guider: Any) -> float:
+    return getattr(guider, "cfg2", guider.cfg)  # DualCFG keeps the negative's weight in cfg2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import latent_preview
@@ -9,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .strips import strip
+
+TILE, CAPTION = 256, 60  # pixels of a tile's shorter side, letters of its caption
 TINT = (0.95, 0.15, 0.35)
 
 
@@ -18,7 +23,11 @@ def backdrop(model: Any, samples: Tensor, image: Tensor | None) -> Tensor:
     if image is not None:
         return image[..., :3].cpu().float()
     layout = model.get_model_object("latent_format")
-    internal = layout.process_in(samples.cpu().float())
+    return latent_colours(layout, layout.process_in(samples.cpu().float()))
+
+
+def latent_colours(layout: Any, internal: Tensor) -> Tensor:
+    """A latent in the sampler's own space, in the approximate colours of its format: [N, h, w, 3]."""
     frames = internal.movedim(2, 1).flatten(0, 1) if internal.ndim == 5 else internal
     if layout.latent_rgb_factors is None:
         return torch.full((len(frames), *frames.shape[-2:], 3), 0.5)
@@ -36,3 +45,18 @@ def masked_picture(pictures: Tensor, mask: Tensor) -> Tensor:
     weight = 0.6 * mask[:, None]
     tint = torch.tensor(TINT).reshape(1, 3, 1, 1)
     return (pictures[rows] * (1 - weight) + tint * weight).movedim(1, -1).clamp(0, 1)
+
+
+def activity_tiles(pictures: Tensor, maps: Tensor, names: Sequence[str]) -> Tensor:
+    """Where each concept acted, over the picture: strips with a tile for each concept, named, [N, H, W, 3].
+
+    pictures: [N, h, w, 3]; maps: [N * K, H, W], picture by picture, then concept (each shown relative to its largest
+    value); names: the K concepts'.
+    """
+    largest = maps.amax((1, 2), keepdim=True).clamp_min(1e-6)
+    scale = TILE / min(maps.shape[-2:])
+    size = [round(side * scale) for side in maps.shape[-2:]]
+    shown = torch.nn.functional.interpolate((maps / largest)[:, None], size=size, mode="nearest")[:, 0]
+    tiles = masked_picture(pictures.repeat_interleave(len(names), 0), shown)
+    captions = [shorten(name, CAPTION, placeholder="…") for name in names]
+    return torch.cat([strip(rows, captions) for rows in tiles.split(len(names))])

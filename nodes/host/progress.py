@@ -1,4 +1,4 @@
-"""What a running node tells the page: text under the node, and a chance to cancel."""
+"""What a running node tells the page: text and pictures under a node, and a chance to cancel."""
 
 from __future__ import annotations
 
@@ -6,17 +6,41 @@ from typing import Any
 
 import comfy.model_management
 from comfy_execution.utils import get_executing_context
+from PIL import Image
 
 
-def show_text(text: str) -> None:
-    """Text under the node that is being executed; nothing where there is no server or no running node."""
+def own_id(node: Any) -> str | None:
+    """The id of a node class that asks for its unique_id; None when it is called directly."""
+    return node.hidden.unique_id if node.hidden else None
+
+
+def show_text(text: str, node: str | None = None) -> None:
+    """Text under a node of the page, by default the one that is being executed, and under the subgraphs around it;
+    nothing where there is no server or no running prompt."""
     # ComfyUI's own top-level module, imported late: it starts no server, but it needs one's packages
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
     server: Any = getattr(PromptServer, "instance", None)
     context = get_executing_context()
-    if server is not None and context is not None:
-        server.send_progress_text(text, context.node_id)
+    if server is None or context is None:
+        return
+    parts = (node or context.node_id).split(":")  # a node in a subgraph: its subgraph's id, then its own
+    for end in range(len(parts), 0, -1):
+        server.send_progress_text(text, ":".join(parts[:end]), server.client_id)
+
+
+def show_preview(picture: Image.Image, node: str) -> None:
+    """A picture under a node of the page while another one runs; nothing where there is no server or no running
+    prompt."""
+    from protocol import BinaryEventTypes  # pyright: ignore[reportMissingImports]
+    from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
+
+    server: Any = getattr(PromptServer, "instance", None)
+    context = get_executing_context()
+    if server is None or context is None:
+        return
+    about = {"node_id": node, "display_node_id": node, "real_node_id": node, "prompt_id": context.prompt_id}
+    server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, None), about), server.client_id)
 
 
 def stop_if_cancelled() -> None:

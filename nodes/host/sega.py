@@ -11,23 +11,28 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
+from PIL import Image
 from torch import Tensor
 
-from ...guidance_core import HeldDirections, Momentum, edit_term, needed, noise_difference
+from ...guidance_core import EditMeasure, HeldDirections, Momentum, Phase, edit_term, needed, noise_difference
 from . import conditioning
 from .activity import Activity
 from .concepts import ConceptInput, SEGASettings
 from .identity import ModelIdentity
 from .masks import latent_mask
+from .previews import activity_tiles, latent_colours
+from .progress import show_preview, show_text, stop_if_cancelled
 from .runs import add_outer_sample
 from .steps import StepClock
 from .vectors import ConceptVectors, Recorder
+from .verdict import Acted, Evaluations, verdict
 
 logger = logging.getLogger("semantic_steering")
 
@@ -36,31 +41,48 @@ KEY = "semantic_steering.sega"
 OWN_INDEX = {"positive": 0, "negative": 1, "empty_negative_prompt": 1}
 
 
+@dataclass(frozen=True)
+class Page:
+    """Where a run's verdict is shown: the id of a node (None: the one that is being executed); live: whether that node
+    shows the activity at every step."""
+
+    node: str | None = None
+    live: bool = False
+
+
 def patch_model(
     model: Any,
     concepts: tuple[ConceptInput, ...] | None,
     settings: SEGASettings,
     started: Callable[[SEGARun], None] | None = None,
+    page: Page | None = None,
 ) -> Any:
-    """A clone of a MODEL that is steered by the concepts in every run. `started` is handed each run's state."""
+    """A clone of a MODEL that is steered by the concepts in every run. `started` is handed each run's state, which then
+    keeps activity and vectors."""
+    page = page or Page()
     momentum = Momentum(settings.momentum_scale, settings.momentum_beta)
     patched = model.clone()
     concepts = concepts or ()
     if all(concept.neutral for concept in concepts):
+        if concepts:
+            show_text(verdict([Acted(entry.name) for entry in concepts], 0, Evaluations(), True), page.node)
         return patched
 
     def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
                      denoise_mask: Any = None, callback: Any = None, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
         shapes = kwargs.get("latent_shapes") or [latent_image.shape]
-        run = SEGARun(executor.class_obj, concepts, settings, momentum, shapes, sigmas, record=started is not None)
+        run = SEGARun(executor.class_obj, concepts, settings, momentum, shapes, sigmas, page, started is not None)
         if started is not None:
             started(run)
-        if not run.concepts:
-            return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        run.register()
-        callback = run.clock.wrap(callback)
+        if run.concepts:
+            run.register()
+            callback = run.clock.wrap(callback)
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        run.clock.finish()
+        if run.concepts:
+            run.clock.finish()
+        text = run.verdict()
+        logger.info("SEGA: %s", text.replace("\n", " "))
+        show_text(text, page.node)
         return samples
 
     add_outer_sample(patched, KEY, outer_sample, "SEGA")
@@ -75,7 +97,7 @@ def recorded(run: SEGARun | None, model: Any, shape: torch.Size, seed: int) -> C
 
 
 class SEGARun:
-    """The state of one sampling run. record: keep the activity maps and γ.
+    """The state of one sampling run. record: keep the activity maps and γ for the node that asked.
 
     Raises ValueError, before anything is loaded, for input that cannot be sampled.
     """
@@ -88,10 +110,12 @@ class SEGARun:
         momentum: Momentum,
         latent_shapes: list[torch.Size],
         sigmas: Tensor,
+        page: Page,
         record: bool = False,
     ):
+        maps = record or page.live
         conditioning.check_guider(guider)
-        conditioning.check_latent(guider, latent_shapes, pictures=record or any(entry.limited for entry in inputs))
+        conditioning.check_latent(guider, latent_shapes, pictures=maps or any(entry.limited for entry in inputs))
         shape = torch.Size(latent_shapes[0])
         ratio = guider.model_patcher.get_model_object("latent_format").temporal_downscale_ratio
         for entry in inputs:
@@ -103,7 +127,8 @@ class SEGARun:
             for position, (entry, mask) in enumerate(zip(inputs, masks, strict=True))
             if not entry.neutral and (mask is None or bool((mask > 0).any()))
         ]
-        self.guider, self.settings, self.momentum, self.batch = guider, settings, momentum, shape[0]
+        self.guider, self.settings, self.momentum, self.page = guider, settings, momentum, page
+        self.shape, self.given, self.kept = shape, inputs, kept
         self.inputs = [inputs[position] for position in kept]
         self.masks = {i: mask for i, position in enumerate(kept) if (mask := masks[position]) is not None}
         model_sampling = guider.model_patcher.get_model_object("model_sampling")
@@ -112,16 +137,17 @@ class SEGARun:
         self.last_sigma = min((sigma for sigma in levels if sigma > 0), default=0.0)
         self.nu: dict[int, Tensor] = {}
         self.directions = HeldDirections(settings.refresh)
-        self.activity = Activity(kept, len(inputs)) if record else None
+        self.activity = Activity(kept, len(inputs)) if maps else None
         self.recorder = Recorder() if record else None
+        self.measure, self.evaluations, self.guided = EditMeasure(), Evaluations(), True
         self.clock = StepClock(levels, self._commit)
-        self._candidate: tuple[dict[int, Tensor], dict[int, Tensor]] | None = None
+        self._candidate: _Candidate | None = None
         self._prefix = f"{KEY}.{sum(key.startswith(KEY) for key in guider.conds)}"
 
     def register(self) -> None:
         """Put the concepts and this run's wrappers into the guider, which keeps both for this run only."""
         guider = self.guider
-        conditioning.base_name(guider, self.settings.base)
+        self.guided = conditioning.is_guided(guider, conditioning.base_name(guider, self.settings.base))
         conds = [conditioning.concept_conds(entry, guider.conds["positive"]) for entry in self.inputs]
         for entry, cond in zip(self.inputs, conds, strict=True):
             conditioning.check_width(entry, cond, guider.conds["positive"])
@@ -136,9 +162,15 @@ class SEGARun:
             comfy.patcher_extension.add_wrapper_with_key(
                 kind, self._prefix, wrapper, guider.model_options, is_model_options=True
             )
-        for entry, concept in zip(self.inputs, self.concepts, strict=True):
-            active = sum(concept.window.phase(sigma).value == "inside" for sigma in self.clock.levels[:-1])
-            logger.info("SEGA: %r acts in %d of %d steps", entry.name, active, len(self.clock.levels) - 1)
+
+    def verdict(self) -> str:
+        """What the finished run did, for people. Waits for the device once."""
+        sizes = self.measure.sizes()
+        acted = [Acted(entry.name) for entry in self.given]
+        for i, (position, concept) in enumerate(zip(self.kept, self.concepts, strict=True)):
+            steps = sum(concept.window.phase(sigma) is Phase.INSIDE for sigma in self.clock.levels[:-1])
+            acted[position] = Acted(self.given[position].name, steps, sizes.get(i))
+        return verdict(acted, len(self.clock.levels) - 1, self.evaluations, self.guided)
 
     def concept_key(self, i: int) -> str:
         return f"{self._prefix}.concept.{i}"
@@ -149,7 +181,7 @@ class SEGARun:
     def _prepare_sampling(self, executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
         """The host counts two conditionings a picture; the concepts come on top."""
         extra = len(self.concepts) + sum(key.startswith(f"{self._prefix}.whole.") for key in self.guider.conds)
-        batch = noise_shape[0] + math.ceil(self.batch * extra / 2)
+        batch = noise_shape[0] + math.ceil(self.shape[0] * extra / 2)
         return executor(model, [batch, *noise_shape[1:]], *args, **kwargs)
 
     def _predict_noise(
@@ -157,14 +189,17 @@ class SEGARun:
     ) -> Tensor:
         """The stock guidance's denoised prediction minus σ·Σγ."""
         model_options = model_options or {}
+        stop_if_cancelled()  # samplers look at each of their steps only
         sigma = float(timestep.flatten()[0])
         step = self.clock.evaluate(sigma)
+        self.evaluations.levels += 1
         indices = needed(self.concepts, sigma, self.momentum, self.last_sigma) if sigma > 0 else []
         stale = self.directions.stale(indices, step)
         if not indices:
-            self._note(sigma, {}, {})
+            self._note(sigma, _Candidate({}, {}))
             return executor(x, timestep, model_options, seed)
         fresh: dict[int, Tensor] = {}
+        reference = None
         if stale:
             base_name = conditioning.base_name(self.guider, self.settings.base)
             call = _BatchedCall(self, base_name, stale, model_options.get(conditioning.SLOT, conditioning.estimates))
@@ -173,6 +208,7 @@ class SEGARun:
             # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
             base, estimates = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
             fresh = {i: noise_difference(estimates[i], base, sigma) for i in stale}
+            reference = noise_difference(denoised, base if self.guided else x, sigma)
         else:
             denoised = executor(x, timestep, model_options, seed)
         differences = self.directions.completed(fresh, indices, step)
@@ -180,25 +216,50 @@ class SEGARun:
         gamma, following = edit_term(
             differences, self.concepts, sigma, self.momentum, self.nu, self.settings.threshold_over, self.masks
         )
-        self._note(sigma, gamma, following)
+        self._note(sigma, _Candidate(gamma, following, reference, denoised))
         for term in gamma.values():
             denoised = denoised - sigma * term
         return denoised
 
-    def _note(self, sigma: float, gamma: dict[int, Tensor], following: dict[int, Tensor]) -> None:
-        """What one evaluation adds, and the momentum that would follow it."""
-        self._candidate = (gamma, following)
+    def _note(self, sigma: float, candidate: _Candidate) -> None:
+        """What one evaluation adds; it counts once its step is committed."""
+        self._candidate = candidate
         if self.recorder is not None and sigma > 0:
-            self.recorder.add(sigma, gamma)
+            self.recorder.add(sigma, candidate.gamma)
 
     def _commit(self) -> None:
         """A sampler step is over: its last evaluation's momentum becomes the run's, what ended is discarded."""
-        if self._candidate is None:
+        candidate, self._candidate = self._candidate, None
+        if candidate is None:
             return
-        gamma, self.nu = self._candidate
+        self.nu = candidate.nu
+        if candidate.reference is not None:
+            self.measure.add(candidate.gamma, candidate.reference)
         if self.activity is not None:
-            self.activity.add(gamma)
-        self._candidate = None
+            self.activity.add(candidate.gamma)
+            if self.page.live and candidate.denoised is not None:
+                self._show_activity(self.activity, candidate.denoised)
+
+    def _show_activity(self, activity: Activity, denoised: Tensor) -> None:
+        """The tiles so far over the first picture, under the page's node."""
+        if self.page.node is None:
+            return
+        layout = self.guider.model_patcher.get_model_object("latent_format")
+        maps = activity.maps(self.shape, (self.shape[-2], self.shape[-1]))[: len(self.given)]
+        picture = latent_colours(layout, denoised[:1].cpu().float())[:1]
+        tiles = activity_tiles(picture, maps, [entry.name for entry in self.given])
+        show_preview(Image.fromarray((tiles[0] * 255).round().byte().numpy()), self.page.node)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What one evaluation found: γ, the momentum that would follow, what γ's size is compared with (None while held
+    directions are used), and the guider's prediction."""
+
+    gamma: dict[int, Tensor]
+    nu: dict[int, Tensor]
+    reference: Tensor | None = None
+    denoised: Tensor | None = None
 
 
 class _BatchedCall:
@@ -212,6 +273,7 @@ class _BatchedCall:
     def __init__(self, run: SEGARun, base: str, indices: list[int], previous: Callable[[dict], list[Tensor]]):
         self.run, self.base, self.indices, self.previous = run, base, indices, previous
         self.estimates: tuple[Tensor, dict[int, Tensor]] | None = None
+        self.alone = False
 
     def __call__(self, args: dict) -> list[Tensor]:
         conds = list(args["conds"])
@@ -223,6 +285,7 @@ class _BatchedCall:
         own = whole is None and place < len(conds) and conds[place] is not None  # the guider evaluates the base itself
         added = [] if own else [guider_conds[self.base] if whole is None else whole]
         added += [guider_conds[self.run.concept_key(i)] for i in self.indices]
+        self._count(sum(cond is not None for cond in conds), len(added))
         if conditioning.has_image_prompt(args["model_options"]):
             out = self._calculate(args, conds)
             rest = [self._calculate(args, [[cond, None], [None, cond]][place])[place] for cond in added]
@@ -237,12 +300,20 @@ class _BatchedCall:
         self, model: Any, x: Tensor, timestep: Tensor, model_options: dict
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """One call of its own, with nothing for the guider in it but the base at its usual index."""
+        self.alone = True
         conds: list = [None, None]
         if self.run.whole_key(self.base) not in self.run.guider.conds:
             conds[OWN_INDEX[self.base]] = self.run.guider.conds[self.base]
         self({"conds": conds, "input": x, "sigma": timestep, "model": model, "model_options": model_options})
         assert self.estimates is not None  # the call above sets them
         return self.estimates
+
+    def _count(self, asked: int, added: int) -> None:
+        evaluations = self.run.evaluations
+        if self.alone:
+            evaluations.added += asked + added
+        else:
+            evaluations.own, evaluations.added = asked, evaluations.added + added
 
     def _calculate(self, args: dict, conds: list) -> list[Tensor]:
         return self.previous({**args, "conds": conds})

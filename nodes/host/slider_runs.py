@@ -19,6 +19,7 @@ from torch import Tensor
 from ...guidance_core import SAME_LEVEL, Phase, SigmaWindow
 from . import instruct_pix2pix, sega
 from .layer_hooks import LayerHooks, why_not
+from .progress import stop_if_cancelled
 
 logger = logging.getLogger("semantic_steering")
 
@@ -171,6 +172,7 @@ class HookedSliders:
         self, executor: Any, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
         transformer_options: dict | None = None, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
+        stop_if_cancelled()  # samplers look at each of their steps only
         options = transformer_options or {}
         strengths = self._hooks.strengths.get(id(executor.class_obj))
         if strengths is None:

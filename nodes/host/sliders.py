@@ -20,9 +20,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ...guidance_core import Window, edges_crossed
+from ...guidance_core import Phase, Window, edges_crossed
 from .layer_hooks import why_not
 from .lora_files import Layers
+from .progress import show_text
 from .runs import add_outer_sample
 from .slider_runs import ActingSlider, HookedSliders, SwitchedWeights
 
@@ -45,12 +46,14 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Slider:
-    """One slider as its node was filled in. strengths: one for all pictures, or one for each of the batch."""
+    """One slider as its node was filled in. strengths: one for all pictures, or one for each of the batch; node: the id
+    of the node that says what the slider did."""
 
     layers: Layers
     strengths: tuple[float, ...]
     window: Window
     apply_to: str = "both"
+    node: str | None = None
 
     def __post_init__(self) -> None:
         for strength in self.strengths:
@@ -79,6 +82,13 @@ class Slider:
         window = self.window.in_sigmas(model_sampling.percent_to_sigma)
         return ActingSlider(self.layers.model, self.strengths, window, self.apply_to == "positive")
 
+    def verdict(self, acting: ActingSlider, levels: list[float]) -> str:
+        """What the slider did in a run with these noise levels, for people."""
+        steps = sum(acting.window.phase(level) is Phase.INSIDE for level in levels[:-1])
+        text = f"{self.layers.summary}, active in {steps} of {len(levels) - 1} steps"
+        advice = "its window holds no step of this run: lower start_percent or raise end_percent"
+        return text if steps else f"{text};\n→ {advice}"
+
 
 def with_slider(model: Any, slider: Slider) -> Any:
     """A clone of a MODEL with a slider added to those it has."""
@@ -98,8 +108,14 @@ def with_slider(model: Any, slider: Slider) -> Any:
 def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
                   *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
     guider = executor.class_obj
-    plan(guider, guider.model_patcher.attachments[KEY], len(noise), sigmas).register()
-    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    sliders = guider.model_patcher.attachments[KEY]
+    run = plan(guider, sliders, len(noise), sigmas)
+    run.register()
+    samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    for slider, acting in zip(sliders, run.sliders, strict=True):
+        if slider.node is not None:
+            show_text(slider.verdict(acting, sigmas.tolist()), slider.node)
+    return samples
 
 
 def plan(guider: Any, sliders: Sequence[Slider], batch: int, sigmas: Tensor) -> SwitchedWeights | HookedSliders:

@@ -100,9 +100,20 @@ INSTRUCTING = {
     ],
 }  # fmt: skip
 TABLES = EDITING | INSTRUCTING | SLIDERS | VECTORS
-# By table: what its nodes' category ends in, and a word that each of them can be searched by.
-CATEGORIES = [(EDITING, "DiffEdit", {"DiffEdit"}), (INSTRUCTING, "InstructPix2Pix", {"InstructPix2Pix"}),
-              (SLIDERS, "sliders", {"strip", "slider"}), (VECTORS, "SEGA", {"semantic guidance"})]  # fmt: skip
+# By table: what its nodes' category ends in.
+CATEGORIES = [(EDITING, "DiffEdit"), (INSTRUCTING, "InstructPix2Pix"), (SLIDERS, "sliders"), (VECTORS, "SEGA")]
+# What a node must be found by: the method's name in its paper, and words of people who do not know it.
+SEGA_WORDS = {"SEGA", "semantic guidance", "expression", "attribute", "add object", "remove object", "edit strength"}
+SLIDER_WORDS = {"concept slider", "lora schedule", "attribute", "expression", "edit strength"}
+WORDS = {name: SEGA_WORDS for name in (*INPUTS, *VECTORS)} | {
+    "DDIMInvert": {"DDIM inversion", "SDEdit", "DiffEdit", "unsample"},
+    "DiffEditMask": {"DiffEdit", "auto mask", "add object", "remove object"},
+    "DiffEditSampler": {"DiffEdit", "replace object", "add object", "remove object"},
+    "InstructPix2PixGuider": {"InstructPix2Pix", "edit instruction", "edit photo"},
+    "LabelledStrip": {"compare", "grid", "caption"},
+    "SliderLoRALoader": SLIDER_WORDS,
+    "SliderSweep": SLIDER_WORDS | {"sweep"},
+}
 EDITING_OUTPUTS = {
     "DDIMInvert": [("inversion", "INVERSION"), ("noise", "NOISE"), ("sigmas", "SIGMAS"), ("inverted_latent", "LATENT")],
     "DiffEditMask": [("mask", "MASK"), ("heatmap", "MASK")],
@@ -155,7 +166,7 @@ class TestEditingNodes:
             for entry in schema.inputs
         ]
         assert found[: len(TABLES[name])] == TABLES[name]
-        (category,) = (category for table, category, _ in CATEGORIES if name in table)
+        (category,) = (category for table, category in CATEGORIES if name in table)
         assert schema.category == f"semantic steering/{category}"
 
     def test_outputs_keep_their_names_order_and_types(self, name):
@@ -187,13 +198,32 @@ def test_combos_of_the_inversion():
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_every_input_has_a_tooltip_and_every_node_can_be_searched(name):
-    schema = SCHEMAS[name]
-    assert all(entry.tooltip for entry in schema.inputs)
-    assert all(entry.tooltip for entry in schema.outputs) or name in INPUTS
-    assert schema.description
-    (words,) = [words for table, _, words in [(INPUTS, "SEGA", {"semantic guidance"}), *CATEGORIES] if name in table]
-    assert words & set(schema.search_aliases)
+class TestEveryNodeExplainsItself:
+    def test_descriptions_and_tooltips_are_whole_sentences(self, name):
+        schema = SCHEMAS[name]
+        texts = {"the node": schema.description}
+        texts |= {f"input {entry.id}": entry.tooltip for entry in schema.inputs}
+        texts |= {f"output {entry.display_name}": entry.tooltip for entry in schema.outputs}
+        for place, text in texts.items():
+            assert text, f"{place} has no text"
+            assert text == text.strip(), f"{place}: {text!r}"
+            assert text.endswith("."), f"{place}: {text!r}"
+        assert schema.display_name
+        assert schema.display_name != schema.node_id
+
+    def test_it_is_found_by_its_papers_name_and_by_other_words(self, name):
+        aliases = SCHEMAS[name].search_aliases
+        assert set(aliases) >= WORDS[name]
+        assert len(aliases) == len({alias.lower() for alias in aliases})
+
+    def test_numbers_have_a_range_and_a_step_that_fit_each_other(self, name):
+        for entry in SCHEMAS[name].inputs:
+            if entry.get_io_type() not in (FLOAT, INT):
+                continue
+            assert entry.min <= entry.default <= entry.max, entry.id
+            if entry.get_io_type() == FLOAT:
+                assert 0 < entry.step <= (entry.max - entry.min) / 10, entry.id
+                assert not entry.round or entry.round <= entry.step, entry.id
 
 
 def test_every_node_has_its_contract_here():

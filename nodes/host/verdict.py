@@ -1,0 +1,79 @@
+"""What SEGA did in a run, in words for the node: which steps, how strong, where, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...guidance_core import EditSize
+
+# Bounds of the advice, as a ratio to the guidance; measured on the portraits model (docs/evaluation.md).
+FAINT, HEAVY = 0.05, 1.0
+
+
+@dataclass(frozen=True)
+class Acted:
+    """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off;
+    size: of its edit, None if it never acted."""
+
+    name: str
+    steps: int | None = None
+    size: EditSize | None = None
+
+
+@dataclass
+class Evaluations:
+    """Conditionings that the model was asked for: the guider's own at one noise level, and all that SEGA added."""
+
+    levels: int = 0
+    own: int = 0
+    added: int = 0
+
+    @property
+    def text(self) -> str:
+        if self.own and self.levels:
+            return f"+{100 * self.added / (self.own * self.levels):.0f} % evaluations"
+        return f"+{self.added} evaluations"
+
+
+def verdict(concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool) -> str:
+    """A line for each concept, what to change under those that act too little or too much to be seen as wanted, and the
+    cost in the last line if there are several.
+
+    steps: of the run; guided: whether the sizes are compared with the guidance (else with the noise estimate).
+    """
+    lines = []
+    for concept in concepts:
+        lines.append(f"{concept.name}: {_what(concept, steps, guided)}")
+        advice = _advice(concept, guided)
+        if advice:
+            lines.append(f"→ {advice}")
+    if len(concepts) == 1:
+        lines[0] += f", {evaluations.text}"
+    else:
+        lines.append(evaluations.text)
+    return ";\n".join(lines)  # a page may show the end of a line as a blank
+
+
+def _what(concept: Acted, steps: int, guided: bool) -> str:
+    if concept.steps is None:
+        return "switched off"
+    active = f"active in {concept.steps} of {steps} steps"
+    if concept.size is None or concept.size.ratio == 0:
+        return active
+    unit = "guidance" if guided else "prediction"
+    return f"{active}, edit = {concept.size.ratio:.2g} × {unit}, {100 * concept.size.share:.0f} % of the picture"
+
+
+def _advice(concept: Acted, guided: bool) -> str:
+    if concept.steps is None:
+        return "scale 0, an empty window, or a black mask"
+    if concept.steps == 0:
+        return "its window holds no step of this run: lower start_percent or raise end_percent"
+    if concept.size is None or concept.size.ratio == 0:
+        return "nothing differs from the picture's own prompt: try another text"
+    if guided and concept.size.ratio < FAINT:
+        return "probably too weak to see: raise scale, lower threshold, or start earlier"
+    if guided and concept.size.ratio > HEAVY:
+        return "probably too strong: lower scale or raise threshold"
+    return ""

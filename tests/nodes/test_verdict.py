@@ -1,0 +1,193 @@
+"""What a run says under the node: the figures are the run's own, and the advice fits them."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.model_management
+import pytest
+import sliding
+import tiny
+import torch
+from semantic_steering.guidance_core import EditSize, Window
+from semantic_steering.nodes.host import lora_files, sampling
+from semantic_steering.nodes.host.concepts import SEGASettings
+from semantic_steering.nodes.host.sega import Page, patch_model
+from semantic_steering.nodes.host.sliders import Slider, with_slider
+from semantic_steering.nodes.host.verdict import FAINT, HEAVY, Acted, Evaluations, verdict
+
+POSITIVE, NEGATIVE, TARGET = tiny.stub_cond(1), tiny.stub_cond(2), tiny.stub_cond(3)
+
+
+def ksample(model, positive=POSITIVE, negative=NEGATIVE, steps=10, cfg=4.0, sampler="euler", size=tiny.SIZE):
+    latent = {"samples": torch.zeros(1, *size)}
+    return sampling.ksample(model, 3, steps, cfg, sampler, "normal", positive, negative, latent, 1.0)
+
+
+def finished(model, *concepts, steps=10, cfg=4.0, sampler="euler", refresh=1, base="auto", page=None):
+    """The state of a run that is over."""
+    runs = []
+    settings = SEGASettings(refresh=refresh, base=base)
+    steered = patch_model(model, concepts, settings, runs.append, page)
+    ksample(steered, steps=steps, cfg=cfg, sampler=sampler)
+    return runs[0]
+
+
+def test_the_ratio_is_the_edits_norm_over_the_guidances():
+    """The stub's estimates are constant, so that both are known: γ = s·(n_c − n_neg), guidance = w·(n_pos − n_neg)."""
+    run = finished(tiny.stub_model(), tiny.concept(TARGET, 0.5), cfg=4.0)
+    edit = 0.5 * (tiny.eps_of(TARGET) - tiny.eps_of(NEGATIVE)).norm()
+    guidance = 4.0 * (tiny.eps_of(POSITIVE) - tiny.eps_of(NEGATIVE)).norm()
+    assert run.measure.sizes()[0].ratio == pytest.approx(float(edit / guidance), rel=1e-3)
+    assert run.verdict().startswith(f"test: active in 10 of 10 steps, edit = {float(edit / guidance):.2g} × guidance, ")
+
+
+def test_without_guidance_it_is_compared_with_the_prediction():
+    run = finished(tiny.stub_model(), tiny.concept(TARGET, 0.5), cfg=1.0)
+    edit = 0.5 * (tiny.eps_of(TARGET) - tiny.eps_of(POSITIVE)).norm()
+    assert run.measure.sizes()[0].ratio == pytest.approx(float(edit / tiny.eps_of(POSITIVE).norm()), rel=1e-3)
+    assert "× prediction" in run.verdict()
+
+
+@pytest.mark.parametrize(
+    ("start", "cfg", "refresh", "base", "expected"),
+    [
+        (0.0, 4.0, 1, "auto", "+50 % evaluations"),  # two conditionings, and one more in every step
+        (0.5, 4.0, 1, "auto", "+25 % evaluations"),
+        (0.0, 4.0, 2, "auto", "+25 % evaluations"),
+        (0.0, 1.0, 1, "auto", "+100 % evaluations"),  # only the positive, and one more
+        (0.0, 1.0, 1, "negative", "+200 % evaluations"),  # the negative has to be evaluated too
+    ],
+)
+def test_its_cost_is_what_was_evaluated(start, cfg, refresh, base, expected):
+    calls = tiny.recorded(tiny.stub_model())
+    run = finished(calls.model, tiny.concept(TARGET, start=start), cfg=cfg, refresh=refresh, base=base)
+    assert run.verdict().split(";\n")[0].endswith(expected)
+    plain = 10 * (2 if cfg > 1 else 1)
+    assert sum(calls.batches) == pytest.approx(plain * (1 + int(expected.split()[0]) / 100))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+def test_the_steps_are_those_of_the_window(sampler):
+    run = finished(tiny.stub_model(), tiny.concept(TARGET, start=0.5), sampler=sampler)
+    assert "active in 5 of 10 steps" in run.verdict()
+
+
+def test_every_concept_has_its_line():
+    concepts = [tiny.concept(TARGET), tiny.concept(TARGET, 0.0), tiny.concept(TARGET, start=0.53, end=0.54)]
+    text = finished(tiny.stub_model(), *concepts).verdict()
+    lines = text.split(";\n")
+    assert lines[0].startswith("test: active in 10 of 10 steps, edit = ")
+    assert "test: switched off" in lines
+    assert "test: active in 0 of 10 steps" in lines
+    assert "start_percent" in lines[lines.index("test: active in 0 of 10 steps") + 1]
+    assert lines[-1] == "+50 % evaluations"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "guided", "advice"),
+    [(FAINT / 2, True, "raise scale"), (2 * HEAVY, True, "lower scale"), ((FAINT * HEAVY) ** 0.5, True, None),
+     (0.0, True, "another text")],
+)  # fmt: skip
+def test_advice_where_it_is_too_weak_or_too_strong(ratio, guided, advice):
+    text = verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(20, 2, 16), guided)
+    assert text.split(";\n")[0].endswith("+40 % evaluations")
+    assert (advice is None and "→" not in text) or advice in text.splitlines()[1]
+
+
+class Page_:
+    """Keeps what a page would be sent."""
+
+    client_id = "here"
+
+    def __init__(self):
+        self.texts, self.pictures = [], []
+
+    def send_progress_text(self, text, node, sid):
+        assert sid == "here"
+        self.texts.append((node, text))
+
+    def send_sync(self, event, data, sid):
+        self.pictures.append(data)
+
+
+@pytest.fixture
+def page(monkeypatch):
+    from comfy_execution.utils import CurrentNodeContext
+    from server import PromptServer
+
+    sent = Page_()
+    monkeypatch.setattr(PromptServer, "instance", sent, raising=False)
+    with CurrentNodeContext("prompt", "7"):
+        yield sent
+
+
+def test_it_is_told_under_the_node_and_under_the_subgraph_around_it(page):
+    run = finished(tiny.stub_model(), tiny.concept(TARGET), page=Page("4:2"))
+    assert [text for text in page.texts if "active in" in text[1]] == [("4:2", run.verdict()), ("4", run.verdict())]
+
+
+def test_without_a_node_of_its_own_it_is_the_running_one(page):
+    finished(tiny.stub_model(), tiny.concept(TARGET))
+    assert page.texts[-1][0] == "7"
+
+
+def test_a_switched_off_concept_says_so(page):
+    patch_model(tiny.stub_model(), (tiny.concept(TARGET, 0.0),), SEGASettings(), page=Page("4"))
+    assert page.texts[0][0] == "4"
+    assert "switched off" in page.texts[0][1]
+
+
+@pytest.mark.parametrize("size", [tiny.SIZE, (4, 3, 5, 5)])
+def test_the_live_activity_is_a_picture_a_step(page, size):
+    model = tiny.stub_model(size=size)
+    target = tiny.stub_cond(3, size=size)
+    positive, negative = tiny.stub_cond(1, size=size), tiny.stub_cond(2, size=size)
+    steered = patch_model(model, (tiny.concept(target, start=0.5), tiny.concept(target)), SEGASettings(),
+                          page=Page("4", live=True))  # fmt: skip
+    ksample(steered, positive, negative, steps=6, size=size)
+    assert len(page.pictures) == 6
+    (kind, picture, _), about = page.pictures[-1]
+    assert kind == "JPEG"
+    assert picture.width > 2 * 256
+    assert about["display_node_id"] == "4"
+
+
+def test_off_by_default(page):
+    finished(tiny.stub_model(), tiny.concept(TARGET), page=Page("4"))
+    assert page.pictures == []
+
+
+def test_cancel_is_seen_before_the_next_evaluation():
+    """heun evaluates twice a step, the host looks once."""
+    calls = tiny.recorded(tiny.stub_model())
+    steered = patch_model(calls.model, (tiny.concept(TARGET),), SEGASettings())
+
+    def note(executor, *args, **kwargs):
+        if len(calls.seen) == 2:
+            comfy.model_management.interrupt_current_processing()
+        return executor(*args, **kwargs)
+
+    calls.model.add_wrapper_with_key("apply_model", "cancel", note)
+    steered.add_wrapper_with_key("apply_model", "cancel", note)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        ksample(steered, steps=10, sampler="heun")
+    assert len(calls.seen) <= 3
+
+
+def test_it_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="semantic_steering"):
+        finished(tiny.stub_model(), tiny.concept(TARGET))
+    assert "SEGA: test: active in 10 of 10 steps" in caplog.text
+
+
+@pytest.mark.parametrize("to", ["both", "positive"])  # switched weights, forward hooks
+@pytest.mark.parametrize(("start", "end", "steps"), [(0.0, 0.5, 3), (0.5, 1.0, 3), (0.51, 0.52, 0)])
+def test_a_slider_says_in_how_many_steps_it_acted(page, to, start, end, steps):
+    layers = lora_files.fit(sliding.FAMILY.model, None, sliding.ONE, "a slider")
+    slider = Slider(layers, (1.0,), Window(start, end), to, node="5")
+    sliding.run(with_slider(sliding.FAMILY.model, slider))
+    node, text = page.texts[-1]
+    assert node == "5"
+    assert text.startswith(f"{layers.summary}, active in {steps} of 6 steps")
+    assert ("lower start_percent" in text) is (steps == 0)
