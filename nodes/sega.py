@@ -51,7 +51,7 @@ def _concept_inputs() -> list:
         ),
         io.Float.Input(
             "end_percent", default=1.0, min=0.0, max=1.0, step=0.01, round=0.001, advanced=True,
-            tooltip="When the concept stops to act. Lower it when the edit leaves artefacts in fine detail; after its "
+            tooltip="When the concept stops acting. Lower it when the edit leaves artefacts in fine detail; after its "
             "end a concept costs nothing.",
         ),
         Concepts.Input("concepts", optional=True, tooltip="Concepts this one is added to; chain up to 16."),
@@ -165,8 +165,8 @@ def _refresh_input() -> Any:
     return io.Int.Input(
         "refresh", default=1, min=1, max=MOST_REFRESH, optional=True, advanced=True,
         tooltip="Evaluate the concepts in every n-th step only and hold their direction in between. 1 is the paper. 2 "
-        "nearly halves what concepts cost. For samplers that evaluate the model once a step, as euler or dpmpp_2m. "
-        "Too high: the edit lags behind the picture, weak or smeared.",
+        "nearly halves what concepts cost. For samplers that evaluate the model once a step, such as euler or "
+        "dpmpp_2m. Too high: the edit lags behind the picture, weak or smeared.",
     )  # fmt: skip
 
 

@@ -58,5 +58,7 @@ def activity_tiles(pictures: Tensor, maps: Tensor, names: Sequence[str]) -> Tens
     size = [round(side * scale) for side in maps.shape[-2:]]
     shown = torch.nn.functional.interpolate((maps / largest)[:, None], size=size, mode="nearest")[:, 0]
     tiles = masked_picture(pictures.repeat_interleave(len(names), 0), shown)
-    captions = [shorten(name, CAPTION, placeholder="…") for name in names]
+    # The font has English letters only.
+    captions = [name if name.isascii() else f"concept {i}" for i, name in enumerate(names, 1)]
+    captions = [shorten(caption, CAPTION, placeholder="...") for caption in captions]
     return torch.cat([strip(rows, captions) for rows in tiles.split(len(names))])
