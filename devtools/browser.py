@@ -25,7 +25,7 @@ FLAGS = [
 VIEW = {"width": 1600, "height": 1000}
 WIDEST, MOST_BYTES = 1200, 120_000  # of a screenshot
 MARGIN = 16  # pixels around the graph in a screenshot
-MENU_AWAY = "button[aria-label='Show menu'] { display: none }"
+MENU_AWAY = "button[aria-label='Show Menu'] { display: none }"
 
 READY = "() => window.app?.vueAppReady && window.app.graph && window.app.extensionManager?.setting"
 # The prompts whose end the page has been told.
