@@ -51,13 +51,16 @@ PUT = f"""prompt => {{
             widget.value = value // the callback of a number rounds it as typing does
         }}
 }}"""
-# Whether each of these nodes shows a picture: on the canvas, or (in the other renderer) as an element of the page.
+# How many pictures each of these nodes shows: on the canvas, as elements of the page, or drawn by its own widget.
 SHOWN = f"""ids => {{
     const nodeAt = {NODE}
     const loaded = picture => picture.complete && picture.naturalWidth > 0
+    const drawn = canvas => canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[3] > 0
     return ids.map(id => {{
-        const elements = [...document.querySelectorAll(`[data-node-id="${{id.split(':').at(-1)}}"] img`)]
-        return [...elements, ...(nodeAt(id).imgs ?? [])].filter(loaded).length
+        const node = nodeAt(id), parts = [document.querySelector(`[data-node-id="${{id}}"]`)]
+        parts.push(...(node.widgets ?? []).map(widget => widget.element))
+        const inside = kind => parts.flatMap(part => [...part?.querySelectorAll(kind) ?? []])
+        return [...inside('img'), ...node.imgs ?? []].filter(loaded).length + inside('canvas').filter(drawn).length
     }})
 }}"""
 MOVE = "offset => { Object.assign(app.canvas.ds, {scale: 1, offset}); app.canvas.setDirty(true, true) }"
@@ -136,6 +139,11 @@ class Browser:
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.page.evaluate(script, argument)
 
+    def store(self, name: str, expression: str, argument: Any = None) -> Any:
+        """What an expression gives of one of the page's own stores, `store`; `argument` is `value` in it."""
+        pinia = "document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia"
+        return self.evaluate(f"value => {{ const store = {pinia}._s.get('{name}'); return {expression} }}", argument)
+
     def set(self, **settings: Any) -> None:
         """Change settings of the page, by name with `_` for `.`."""
         script = "async values => { for (const v of values) await app.extensionManager.setting.set(...v) }"
@@ -188,7 +196,8 @@ class Browser:
     def wait_for_pictures(self, entry: dict[str, Any]) -> list[str]:
         """Wait until every node that gave out pictures shows one; returns their ids. ComfyUI's own comparison shows
         none on a canvas."""
-        ids = [node for node, output in entry["outputs"].items() if pictures(output)]
+        shown = {node: output for node, output in entry["outputs"].items() if pictures(output)}
+        ids = [node for node in shown if ":" not in node]  # those inside a subgraph are not drawn
         if not self.evaluate("() => LiteGraph.vueNodesMode"):
             ids = [node for node in ids if "a_images" not in entry["outputs"][node]]
         self.page.wait_for_function(f"ids => ({SHOWN})(ids).every(Boolean)", arg=ids)

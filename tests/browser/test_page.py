@@ -15,7 +15,6 @@ pytestmark = pytest.mark.browser
 
 NAMES = sorted({*SCENES, *LEFT_OUT})
 RENDERERS = {"canvas": False, "elements": True}
-STORE = "document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s.get"
 SELECTED = """name => {
     app.graph.clear()
     const node = LiteGraph.createNode(name)
@@ -63,15 +62,29 @@ def test_the_page_loads_the_pack_without_errors(browser, root):
 def test_every_node_is_added_through_the_search(browser, our_nodes, empty_graph, quiet, renderer):
     """As a user does it: a double click on the canvas, the name, a click on what is found."""
     browser.renderer(RENDERERS[renderer])
-    page = browser.page
     for name, entry in our_nodes.items():
-        field = open_search(page)
-        field.fill(entry["display_name"])
-        page.get_by_test_id("result-item").filter(has_text=entry["display_name"]).first.click()
-        field.wait_for(state="hidden")
-        page.wait_for_function("name => app.graph._nodes.at(-1)?.comfyClass === name", arg=name)
-        page.mouse.click(700, 300)  # the new node hangs at the pointer until a click puts it down
+        add(browser.page, entry["display_name"])
+        browser.page.wait_for_function("name => app.graph._nodes.at(-1)?.comfyClass === name", arg=name)
         browser.evaluate("() => app.graph.clear()")
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_every_blueprint_is_added_through_the_search(browser, empty_graph, quiet, root, renderer):
+    browser.renderer(RENDERERS[renderer])
+    for file in sorted(root.glob("subgraphs/*.json")):
+        add(browser.page, file.stem)
+        browser.page.wait_for_function("() => app.graph._nodes.at(-1)?.isSubgraphNode()")
+        browser.evaluate("() => app.graph.clear()")
+
+
+def add(page, title):
+    """Search for a title and put what is found on the canvas."""
+    field = open_search(page)
+    field.fill(title)
+    page.get_by_test_id("result-item").filter(has_text=title).first.click()
+    field.wait_for(state="hidden")
+    page.wait_for_function("() => app.graph._nodes.length")
+    page.mouse.click(700, 300)  # the new node hangs at the pointer until a click puts it down
 
 
 def open_search(page):
@@ -89,9 +102,9 @@ def open_search(page):
 
 def test_every_node_is_found_by_its_paper_and_by_a_users_word(browser, our_nodes):
     assert set(WORDS) == set(our_nodes)
-    search = f"query => {STORE}('nodeDef').nodeSearchService.searchNode(query, [], {{limit: 64}}).map(def => def.name)"
+    search = "store.nodeSearchService.searchNode(value, [], {limit: 64}).map(node => node.name)"
     missed = [(name, word) for name, words in WORDS.items() for word in words
-              if name not in browser.evaluate(search, word)]  # fmt: skip
+              if name not in browser.store("nodeDef", search, word)]  # fmt: skip
     assert missed == []
 
 
@@ -107,7 +120,7 @@ def test_every_workflow_opens_from_its_tile_in_templates(browser, quiet):
         tile.click()
         page.get_by_role("dialog").wait_for(state="hidden")
         page.wait_for_function("count => app.graph._nodes.length === count", arg=len(load(file)["nodes"]))
-        assert not browser.evaluate(f"() => {STORE}('missingNodesError').hasMissingNodes")
+        assert not browser.store("missingNodesError", "store.hasMissingNodes")
         browser.evaluate("async () => { const tabs = app.extensionManager.workflow;"
                          " await tabs.closeWorkflow(tabs.activeWorkflow) }")  # fmt: skip
         open_templates(browser)

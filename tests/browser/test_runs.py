@@ -17,7 +17,13 @@ pytestmark = pytest.mark.browser
 NAMES = sorted({*SCENES, *LEFT_OUT})
 WHOLE = {"sega_one_concept", "slider_basic", "diffedit_replace"}  # run as the demo does, the others with fewer steps
 FEW = {"steps": 12, "maps": 2}
-MAKERS = {"DDIMInvert", "DiffEditMask", "DiffEditSampler"}  # of an inversion, a mask, and of a latent from those
+SAFE = {
+    "SEGAConcept",
+    "SEGAGuidance",
+    "SliderLoRALoader",
+    "SliderSweep",
+    "LabelledStrip",
+}  # bypassed without further ado
 
 
 def stage(browser, name, **changes):
@@ -80,9 +86,14 @@ def test_each_of_our_nodes_can_be_bypassed(browser, our_nodes, name):
             assert browser.prompt() == to_prompt(changed, browser.info), node["type"]
 
 
+def lacks_inputs(prompt, info):
+    """Whether a node of the prompt has nothing for an input that it needs."""
+    return any(info[node["class_type"]]["input"]["required"].keys() - node["inputs"].keys() for node in prompt.values())
+
+
 @pytest.mark.parametrize("name", sorted(SCENES))
 def test_the_server_takes_a_bypassed_node(browser, our_nodes, name):
-    """Or says which input is missing, where no input of the node can stand for what it makes."""
+    """Or says which input is missing, where nothing can stand for what the node makes: an inversion, a mask."""
     client = browser.server.client
     prompt = stage(browser, name, **FEW)
     for node_id, node in prompt.items():
@@ -90,13 +101,15 @@ def test_the_server_takes_a_bypassed_node(browser, our_nodes, name):
             continue
         stage(browser, name, **FEW)
         bypass(browser, node_id)
-        if node["class_type"] in MAKERS:
+        bypassed = browser.prompt()
+        if lacks_inputs(bypassed, browser.info):
+            assert node["class_type"] not in SAFE
             with pytest.raises(PromptError, match="Required input is missing"):
-                client.queue(browser.prompt())
+                client.queue(bypassed)
             continue
-        queued = client.queue(browser.prompt())
+        queued = client.queue(bypassed)
         client.interrupt()
-        with contextlib.suppress(PromptInterrupted):
+        with contextlib.suppress(PromptError):  # what the run does is not looked at here
             client.wait(queued)
 
 
@@ -143,7 +156,6 @@ def test_cancel_ends_a_long_run_at_once(browser):
 
 
 def test_an_error_shows_on_its_node_with_its_text(browser):
-    browser.renderer(False)
     prompt = stage(browser, "sega_one_concept", **FEW)
     concept = only(prompt, "SEGAConcept")
     browser.put({concept: {"inputs": {"text": ""}}})
@@ -151,5 +163,4 @@ def test_an_error_shows_on_its_node_with_its_text(browser):
         browser.run()
     browser.page.get_by_test_id("error-overlay-see-errors").click()
     browser.page.get_by_text("text is empty; write what should change").first.wait_for()
-    marked = "() => app.graph._nodes.filter(node => node.has_errors).map(node => String(node.id)).join()"
-    browser.page.wait_for_function(f"concept => ({marked})() === concept", arg=concept)
+    assert browser.store("executionError", "store.lastExecutionErrorNodeId") == concept
