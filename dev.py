@@ -1,4 +1,4 @@
-"""One door for developers: `python dev.py demo | serve | test | screenshots | env | ...`; all of them with `--help`.
+"""One door for developers: `python dev.py demo | gallery | serve | screenshots | test | ...`; all of it with `--help`.
 
 Runs under any Python 3.10-3.13 with the standard library alone; builds what it needs in the user's cache folder.
 """
@@ -51,11 +51,26 @@ def figure_options(options: argparse.Namespace) -> list[str]:
     return [*arguments, *(["--quick"] if options.quick else [])]
 
 
+def gallery_options(options: argparse.Namespace) -> list[str]:
+    """Those of `gallery`, with the folder of its own that a checkpoint's pictures go to by default."""
+    out = options.out or f"gallery-{Path(options.checkpoint).stem}"
+    files = {"checkpoint": options.checkpoint, "out": out, "loras": options.loras, "prompts": options.prompts}
+    # Not resolved: a link may have the file's name while what it leads to has none.
+    arguments = [part for name, file in files.items() if file for part in (f"--{name}", str(Path(file).absolute()))]
+    return [*arguments, *(["--size", str(options.size)] if options.size is not None else [])]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py", description="One door for developers.")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="run the workflow files on the demo checkpoint; strips and report.json")
     demo.add_argument("--out", default="demo-out", help="folder for the pictures [demo-out]")
+    gallery = commands.add_parser("gallery", help="the same strips on a checkpoint of your own; stops and resumes")
+    gallery.add_argument("--checkpoint", metavar="FILE", required=True, help="with text encoder and autoencoder")
+    gallery.add_argument("--out", metavar="DIR", help="folder for strips, index.html and report.json [gallery-NAME]")
+    gallery.add_argument("--loras", metavar="DIR", help="folder with the slider files that the workflows name")
+    gallery.add_argument("--prompts", metavar="FILE", help="a changed copy of devtools/gallery.yaml")
+    gallery.add_argument("--size", type=int, metavar="PIXELS", help="of the pictures [the model's own]")
     serve = commands.add_parser("serve", help="ComfyUI with its page, the pack and the demo models")
     serve.add_argument("--port", type=int, default=8188)
     commands.add_parser("test", help=TEST_HELP, add_help=False)
@@ -96,6 +111,8 @@ def main() -> int:
         return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
     if options.command == "screenshots":
         return run_inside(found, "-m", "devtools.screenshots", "--out", str(Path(options.out).resolve()))
+    if options.command == "gallery":
+        return run_inside(found, "-m", "devtools.gallery", *gallery_options(options))
     if options.command == "eval":
         return run_inside(found, "-m", "devtools.evaluate", *figure_options(options))
     if options.command == "bench":

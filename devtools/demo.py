@@ -7,7 +7,6 @@ the seeds and the slider files are replaced, and a few previews are added that t
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from dataclasses import dataclass
@@ -19,62 +18,15 @@ from PIL import Image
 
 from demo.judge import WEIGHTS, Judge
 
-from .client import Client, Prompt, PromptError, seconds
+from .client import Prompt, PromptError, seconds
 from .environment import say
 from .host import ROOT
-from .report import as_asked, asks, background_exact, changes, judged, judged_sweep, psnr, summary
+from .report import as_asked, asks, changes, judged, judged_sweep, summary
+from .results import SWEPT, fetch, measure, own_preview, with_previews
 from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override, workflow_file
 from .server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
-from .strips import notice, overview, strip, thumbnail, tinted
+from .strips import notice, overview, strip, thumbnail
 from .workflows import load, to_prompt
-
-MASK, AUTOENCODER, SWEPT = ADDED = "demo mask", "demo autoencoder", "demo sweep"  # previews that the demo adds, by id
-
-
-def fetch(client: Client, outputs: dict[str, Any]) -> list[Image.Image]:
-    """The pictures of the comparison nodes at a workflow's end: the one they have in common, then each one's other.
-    Of a sweep all its pictures."""
-    if SWEPT in outputs:
-        return [_view(client, image) for image in outputs[SWEPT]["images"]]
-    compared = [outputs[node] for node in sorted(outputs, key=_natural) if "a_images" in outputs[node]]
-    return [_view(client, compared[0]["a_images"][0]), *(_view(client, output["b_images"][0]) for output in compared)]
-
-
-def _natural(node_id: str) -> tuple[int, str]:
-    return (int(node_id) if node_id.isdigit() else 0, node_id)
-
-
-def _view(client: Client, image: dict[str, str]) -> Image.Image:
-    return Image.open(io.BytesIO(client.view(image))).convert("RGB")
-
-
-def own_preview(client: Client, outputs: dict[str, Any]) -> Image.Image | None:
-    """What the workflow itself previews, if it does."""
-    previews = [value["images"] for node, value in outputs.items() if "images" in value and node not in ADDED]
-    return _view(client, previews[0][0]) if previews else None
-
-
-def with_previews(prompt: Prompt) -> Prompt:
-    """The prompt and, for the report, previews of what the workflow does not show: where the mask of its last paste is
-    above 0; where it has two comparisons, what the autoencoder alone makes of the picture; the pictures that a strip is
-    made of."""
-    added: Prompt = {}
-    kinds = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
-
-    def add(node_id: str, kind: str, **inputs: Any) -> list[Any]:
-        added[node_id] = {"class_type": kind, "inputs": inputs, "_meta": {"title": node_id}}
-        return [node_id, 0]
-
-    if "ImageCompositeMasked" in kinds:
-        inside = add(f"{MASK} edge", "ThresholdMask", mask=kinds["ImageCompositeMasked"][1]["mask"], value=0.0)
-        add(MASK, "PreviewImage", images=add(f"{MASK} picture", "MaskToImage", mask=inside))
-    if sum(node["class_type"] == "ImageCompare" for node in prompt.values()) > 1:
-        encoder, inputs = kinds["VAEEncode"]
-        decoded = add(f"{AUTOENCODER} picture", "VAEDecode", samples=[encoder, 0], vae=inputs["vae"])
-        add(AUTOENCODER, "PreviewImage", images=decoded)
-    if "LabelledStrip" in kinds:
-        add(SWEPT, "PreviewImage", images=kinds["LabelledStrip"][1]["images"])
-    return {**prompt, **added}
 
 
 @dataclass(frozen=True)
@@ -125,7 +77,8 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     if scene.portrait is not None:
         (staged.out / str(loaded)).write_bytes((staged.server.base / "input" / str(loaded)).read_bytes())
         entry |= {"picture": loaded, "person": scene.portrait.person}
-        shown = measure(client, scene.portrait.picture(seed), scene, pictures, done["outputs"], entry)
+        unpainted = scene.portrait.picture(seed) if scene.portrait.strokes else None
+        shown = measure(client, pictures, done["outputs"], entry, unpainted)
     before, after = judged(judge, shown[0][1], "photo"), judged(judge, pictures[-1], style)
     entry |= {
         "before": before, "after": after, "neutral": [a["attribute"] for a in asked if as_asked(a, before)],
@@ -149,25 +102,6 @@ def place(base: Path, name: str, scene: Scene, seed: int) -> str:
     assert scene.portrait is not None  # only called for a workflow that loads a picture
     scene.portrait.loaded(seed).save(base / "input" / name)
     return name
-
-
-def measure(
-    client: Client, portrait: Image.Image, scene: Scene, pictures: list[Image.Image], outputs: dict[str, Any],
-    entry: dict[str, Any],
-) -> list[tuple[str, Image.Image]]:  # fmt: skip
-    """Add to a report's entry what is measured beside the judge; returns what its strip shows, with labels."""
-    if MASK in outputs:
-        mask = _view(client, outputs[MASK]["images"][0])
-        entry["background_exact"] = background_exact(pictures[0], pictures[-1], mask)
-        preview = own_preview(client, outputs) or tinted(pictures[0], mask)
-        return [("before", pictures[0]), ("mask", preview), ("after", pictures[-1])]
-    if AUTOENCODER in outputs:
-        entry["psnr"] = round(psnr(pictures[0], pictures[1]), 2)
-        entry["psnr_autoencoder"] = round(psnr(pictures[0], _view(client, outputs[AUTOENCODER]["images"][0])), 2)
-        return list(zip(("picture", "the picture again", "with the prompt"), pictures, strict=True))
-    if scene.portrait is not None and scene.portrait.strokes:
-        return [("before", portrait), ("with strokes", pictures[0]), ("after", pictures[-1])]
-    return [("before", pictures[0]), ("after", pictures[-1])]
 
 
 def leave_out(out: Path) -> list[str]:

@@ -34,6 +34,7 @@ def prepare_comfyui(cpu: bool = False) -> None:
     path = str(comfyui_path())
     sys.path[:] = [path, *(entry for entry in sys.path if entry != path)]
     import comfy.options
+    import utils  # noqa: F401 - first, as its main.py does: older hosts later put comfy/ on the path, with a utils.py
 
     comfy.options.enable_args_parsing(False)
     from comfy.cli_args import args

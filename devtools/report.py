@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from demo.portraits.captions import ADJECTIVES, PEOPLE, PRESENT, STYLE_WORDS
 
 from .client import Prompt
 from .evaluate_sliders import rank_correlations
-from .scenes import Dial, Scene, concepts, dials
+from .scenes import Dial, Scene, concepts, dials, edits
 
 
 def _plain(text: str) -> str:
@@ -55,22 +54,6 @@ def as_asked(asked: dict[str, str], probabilities: dict[str, float]) -> bool:
     return probability is not None and (probability > 0.5) == (asked["direction"] == "add")
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture.convert("RGB"), dtype=np.float64)
-
-
-def psnr(one: Image.Image, other: Image.Image) -> float:
-    """Peak signal-to-noise ratio of two pictures in dB."""
-    error = float(np.mean((_pixels(one) - _pixels(other)) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def background_exact(before: Image.Image, after: Image.Image, mask: Image.Image) -> bool:
-    """Whether every pixel where the mask is 0 is the same in both pictures."""
-    outside = np.asarray(mask.convert("L")) == 0
-    return bool((_pixels(before) == _pixels(after)).all(axis=-1)[outside].all())
-
-
 def judged_sweep(judge: Judge, dial: Dial, pictures: list[Image.Image]) -> dict[str, Any]:
     """The attribute's logit in each picture of a sweep, and Spearman's correlation of the logits with the strengths."""
     logits = judge.logits(torch.cat([_as_tensor(picture) for picture in pictures]))[:, [INDEX[dial.attribute]]]
@@ -92,9 +75,7 @@ def asks(scene: Scene, prompt: Prompt) -> tuple[list[dict[str, str]], str, str]:
     wanted += [(dial.attribute, "add" if dial.adds else "remove") for dial in turned]
     asked = [{"attribute": name, "direction": direction} for name, direction in wanted]
     style = next((name for kind, name in means if kind == "style"), "photo")
-    words = [f"{'+' if c['direction'] == 'add' else '-'} {c['text']} ({c['scale']:g})" for c in used]
-    words += [f"slider: {dial.words}" for dial in turned[:1]] + [dial.words for dial in turned[1:]]
-    return asked, style, ", ".join(filter(None, (scene.words, *words)))
+    return asked, style, ", ".join(filter(None, (scene.words, *edits(prompt))))
 
 
 def changes(entry: dict[str, Any]) -> str:

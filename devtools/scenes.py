@@ -176,14 +176,26 @@ def override(
     workflow: dict[str, Any], prompt: Prompt, checkpoint: str, size: int, scene: Scene, seed: int,
     picture: str | None = None,
 ) -> Prompt:  # fmt: skip
-    """The prompt with another checkpoint, size, prompts, picture, seed and slider files; everything else stays as the
-    file has it.
+    """The prompt with another checkpoint, size, prompts, picture, seed and the demo's sliders; everything else stays as
+    the file has it.
 
     picture: a file in ComfyUI's input folder, for a workflow that loads one.
     """
+    changed = filled(workflow, prompt, checkpoint, size, scene.prompts, seed, picture)
+    for node in changed.values():
+        if node["class_type"] in SLIDER_NODES:
+            node["inputs"]["lora_name"] = f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
+    return changed
+
+
+def filled(
+    workflow: dict[str, Any], prompt: Prompt, checkpoint: str, size: int, prompts: dict[str, str], seed: int,
+    picture: str | None = None,
+) -> Prompt:  # fmt: skip
+    """The prompt with what a user fills in: what lies in the workflow's group, and the seeds."""
     changed: Prompt = json.loads(json.dumps(prompt))
     inside = [changed[node_id] for node_id in group_nodes(workflow) & changed.keys()]
-    texts = dict(scene.prompts)
+    texts = dict(prompts)
     for node in inside:
         kind, inputs = node["class_type"], node["inputs"]
         if kind == "CheckpointLoaderSimple":
@@ -199,8 +211,6 @@ def override(
     if texts:
         raise ValueError(f"no prompt of this title in the workflow's group: {', '.join(texts)}")
     for node in changed.values():
-        if node["class_type"] in SLIDER_NODES:
-            node["inputs"]["lora_name"] = f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
         for name in SEEDS:
             if isinstance(node["inputs"].get(name), int):
                 node["inputs"][name] = seed
@@ -214,7 +224,7 @@ def concepts(prompt: Prompt) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Dial:
-    """A slider node of a workflow: what its slider changes in the demo, and its strength, or the sweep's."""
+    """A slider node of a workflow: what its slider changes, and its strength, or the sweep's."""
 
     attribute: str
     strengths: tuple[float, ...]
@@ -231,12 +241,20 @@ class Dial:
         return f"{self.attribute.replace('_', ' ')} {strength}"
 
 
-def dials(prompt: Prompt) -> list[Dial]:
-    """The slider nodes with the published files, in the file's order."""
+def dials(prompt: Prompt, sliders: dict[str, str] = SLIDERS) -> list[Dial]:
+    """The slider nodes, in the file's order. sliders: what the files change; any other is called by its name."""
     found = []
     for node in prompt.values():
         if node["class_type"] in SLIDER_NODES:
             inputs = node["inputs"]
             strengths = str(inputs["strengths"] if "strengths" in inputs else inputs["strength"])
-            found.append(Dial(SLIDERS[inputs["lora_name"]], tuple(map(float, strengths.split(",")))))
+            slider = sliders.get(inputs["lora_name"], Path(inputs["lora_name"]).stem)
+            found.append(Dial(slider, tuple(map(float, strengths.split(",")))))
     return found
+
+
+def edits(prompt: Prompt, sliders: dict[str, str] = SLIDERS) -> list[str]:
+    """What the concepts and sliders of a prompt do, in words."""
+    words = [f"{'+' if c['direction'] == 'add' else '-'} {c['text']} ({c['scale']:g})" for c in concepts(prompt)]
+    turned = dials(prompt, sliders)
+    return words + [f"slider: {dial.words}" for dial in turned[:1]] + [dial.words for dial in turned[1:]]

@@ -6,27 +6,31 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE, MARGIN, LINE = 384, 12, 22
+SIDE, MARGIN, LINE, TEXT = 384, 12, 22, 16
+LARGE = 512  # pixels: from here on the text grows with the pictures
 PAPER, INK, TINT = (250, 250, 248), (30, 30, 30), (240, 40, 90)
 
 
 def strip(pictures: list[Image.Image], labels: list[str], lines: list[str]) -> Image.Image:
     """Pictures side by side, each with its label above and the text lines below; small ones are enlarged."""
     scaled = [_enlarged(picture) for picture in pictures]
-    width = sum(picture.width for picture in scaled) + MARGIN * (len(scaled) + 1)
-    font = ImageFont.load_default(16)
-    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * MARGIN)]
-    height = 2 * MARGIN + LINE + max(picture.height for picture in scaled) + MARGIN + LINE * len(wrapped)
+    tallest = max(picture.height for picture in scaled)
+    margin, spacing, text = (round(size * max(1.0, tallest / LARGE)) for size in (MARGIN, LINE, TEXT))
+    width = sum(picture.width for picture in scaled) + margin * (len(scaled) + 1)
+    font = ImageFont.load_default(text)
+    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
+    bar = spacing if any(labels) else 0
+    height = 2 * margin + bar + tallest + margin + spacing * len(wrapped)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    left, top = MARGIN, MARGIN + LINE
+    left, top = margin, margin + bar
     for picture, label in zip(scaled, labels, strict=True):
-        draw.text((left, MARGIN - 2), label, INK, font)
+        draw.text((left, margin - 2), label, INK, font)
         sheet.paste(picture, (left, top))
-        left += picture.width + MARGIN
-    top += max(picture.height for picture in scaled) + MARGIN
+        left += picture.width + margin
+    top += tallest + margin
     for i, line in enumerate(wrapped):
-        draw.text((MARGIN, top + i * LINE), line, INK, font)
+        draw.text((margin, top + i * spacing), line, INK, font)
     return sheet
 
 

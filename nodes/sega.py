@@ -165,8 +165,8 @@ def _refresh_input() -> Any:
     return io.Int.Input(
         "refresh", default=1, min=1, max=MOST_REFRESH, optional=True, advanced=True,
         tooltip="Evaluate the concepts in every n-th step only and hold their direction in between. 1 is the paper. 2 "
-        "nearly halves what concepts cost. For samplers that evaluate the model once a step, such as euler or dpmpp_2m. "
-        "Too high: the edit lags behind the picture, weak or smeared.",
+        "nearly halves what concepts cost. For samplers that evaluate the model once a step, such as euler or "
+        "dpmpp_2m. Too high: the edit lags behind the picture, weak or smeared.",
     )  # fmt: skip
 
 

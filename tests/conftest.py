@@ -29,6 +29,7 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser):
     parser.addoption("--full-size", action="store_true", help="also run the tests marked full_size")
+    parser.addoption("--renew-schemas", action="store_true", help="write tests/nodes/schemas.txt anew")
 
 
 def pytest_collection_modifyitems(config, items):

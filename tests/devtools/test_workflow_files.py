@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from devtools.demo import with_previews
 from devtools.report import meaning
+from devtools.results import with_previews
 from devtools.scenes import (
     LEFT_OUT,
     SCENES,

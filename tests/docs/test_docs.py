@@ -98,12 +98,16 @@ def test_readme_names_commands_that_exist(command):
 
 
 def test_changelog_has_the_version_and_a_workflows_heading():
+    """The publish workflow waits for the version's heading to have a date."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
     assert version is not None
-    first = changelog.split("\n## ")[1]
-    assert version.group(1) in first.splitlines()[0]
+    first, *earlier = changelog.split("\n## ")[1:]
+    title, number = first.splitlines()[0], re.escape(version.group(1))
+    assert re.fullmatch(rf"\[Unreleased\] {number}|\[{number}\] - \d{{4}}-\d\d-\d\d", title)
     assert "\n### Workflows\n" in first
+    for release in earlier:
+        assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", release.splitlines()[0])
 
 
 def test_licence_is_apache_and_contributing_is_short():

@@ -10,7 +10,7 @@ import sys
 import pytest
 import tiny
 import torch
-from comfy.model_patcher import is_model_patcher_output
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from semantic_steering.nodes import NODES
 from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
@@ -345,6 +345,6 @@ class TestCalledDirectly:
 
 def test_the_hosts_cache_may_look_at_a_clip_that_nobody_connected():
     """When memory is short it asks every cached output for its patcher; an error there ends the host's worker."""
-    assert not is_model_patcher_output(MissingClip())
+    assert not isinstance(getattr(MissingClip(), "patcher", None), ModelPatcher)
     with pytest.raises(ValueError, match="clip input is not connected"):
         MissingClip().tokenize("a portrait")

@@ -1,4 +1,4 @@
-"""Small random checkpoints of edit models, of ComfyUI's real classes, as its stock loaders find and recognise them."""
+"""Small random checkpoints of ComfyUI's real classes, as its stock loaders find and recognise them."""
 
 from __future__ import annotations
 
@@ -49,14 +49,19 @@ def _autoencoder(latent_channels: int) -> TAESD:
     return network
 
 
+def write_checkpoint(file: Path, config: Any) -> None:
+    """With Stable Diffusion 1.5's whole text encoder."""
+    text = comfy.sd1_clip.SD1ClipModel(device="cpu", dtype=torch.float32).clip_l.transformer
+    randomise(text)
+    checkpoint = _state(_diffusion_model(config), "model.diffusion_model.")
+    checkpoint |= _state(text, "cond_stage_model.transformer.") | _state(_autoencoder(4), "first_stage_model.")
+    save_file(checkpoint, file)
+
+
 def write_edit_models(models: Path) -> None:
     """Into the folders that the stock loaders look in."""
     for folder in ("diffusion_models", "vae"):
         (models / folder).mkdir(exist_ok=True)
-    text = comfy.sd1_clip.SD1ClipModel(device="cpu", dtype=torch.float32).clip_l.transformer
-    randomise(text)
-    checkpoint = _state(_diffusion_model(supported.SD15_instructpix2pix(SD15)), "model.diffusion_model.")
-    checkpoint |= _state(text, "cond_stage_model.transformer.") | _state(_autoencoder(4), "first_stage_model.")
-    save_file(checkpoint, models / "checkpoints" / INSTRUCT_PIX2PIX)
+    write_checkpoint(models / "checkpoints" / INSTRUCT_PIX2PIX, supported.SD15_instructpix2pix(SD15))
     save_file(_state(_diffusion_model(supported.Flux(FLUX))), models / "diffusion_models" / KONTEXT)
     save_file(_state(_autoencoder(16)), models / "vae" / VAE)

@@ -20,8 +20,9 @@ from graphs import (
 )
 
 from devtools.client import Prompt
-from devtools.demo import fetch, place
+from devtools.demo import place
 from devtools.host import prepare_comfyui
+from devtools.results import fetch
 from devtools.scenes import SIZE, SOMEONE, Scene, override, workflow_file
 from devtools.workflows import load, to_prompt
 

@@ -10,8 +10,9 @@ import torch
 from graphs import SETTINGS, calls, concept, guided, latent, node, plain, sega_sampler, swept
 from PIL import Image
 
-from devtools.demo import MASK, fetch, measure, place, with_previews
+from devtools.demo import place
 from devtools.host import ROOT
+from devtools.results import MASK, fetch, measure, with_previews
 from devtools.scenes import LEFT_OUT, SCENES, override, workflow_file
 from devtools.server import PACK
 from devtools.workflows import load, to_prompt
@@ -61,7 +62,7 @@ def test_a_workflow_file_runs(server, object_info, checkpoint, name):
         assert np.array_equal(np.asarray(before), np.asarray(scene.portrait.picture(3)))
     if MASK in outputs:
         entry = {}
-        measure(server.client, before, scene, [before, *after], outputs, entry)
+        measure(server.client, [before, *after], outputs, entry)
         assert entry["background_exact"]
 
 
