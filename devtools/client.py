@@ -35,9 +35,9 @@ class Client:
         try:
             answer = self._json("/prompt", {"prompt": prompt})
         except urllib.error.HTTPError as refused:
-            raise PromptError(_refusal(json.loads(refused.read()))) from None
+            raise PromptError(refusal(json.loads(refused.read()))) from None
         if answer["node_errors"]:
-            raise PromptError(_refusal(answer))
+            raise PromptError(refusal(answer))
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def seconds(entry: dict[str, Any]) -> float:
     return (max(stamps) - min(stamps)) / 1000
 
 
-def _refusal(answer: dict[str, Any]) -> str:
+def refusal(answer: dict[str, Any]) -> str:
     """The host's own words about a prompt it did not accept."""
     lines = []
     for node_id, found in answer.get("node_errors", {}).items():

@@ -162,7 +162,7 @@ def _build(folder: Path, marker: Path) -> None:
     downloads = folder.parent / f"pip-{folder.name}"
     say(f"building the environment in {folder} (about 6 GB, a few minutes, once)")
 
-    say("1/5 virtual environment")
+    say("1/6 virtual environment")
     python = str(_venv_python(folder))
     try:
         _run([sys.executable, "-m", "venv", str(folder / "venv")], downloads)
@@ -170,14 +170,19 @@ def _build(folder: Path, marker: Path) -> None:
         raise SetupError(
             f"{sys.executable} cannot make a virtual environment; install its venv package\n{problem}"
         ) from None
-    say("2/5 ComfyUI " + COMFYUI_VERSION)
+    say("2/6 ComfyUI " + COMFYUI_VERSION)
     _unpack_comfyui(python, folder, downloads)
-    say("3/5 " + ", ".join(TORCH))
+    say("3/6 " + ", ".join(TORCH))
     _pip(python, downloads, "install", *TORCH)
-    say("4/5 ComfyUI's requirements and the developers' tools")
+    say("4/6 ComfyUI's requirements and the developers' tools")
     _pip(python, downloads, "install", "-r", str(REQUIREMENTS))
-    say("5/5 " + DIFFUSERS)
+    say("5/6 " + DIFFUSERS)
     _pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
+    say("6/6 Chromium, for the tests in the page")
+    try:
+        _run([python, str(ROOT / "devtools" / "chromium.py")], downloads)
+    except SetupError as problem:  # only those tests need it
+        say(f"going on without a browser: {problem}")
     shutil.rmtree(downloads, ignore_errors=True)
     part = marker.with_suffix(".part")
     part.write_text(json.dumps({"comfyui": COMFYUI_VERSION, "seconds": round(time.monotonic() - started)}))
