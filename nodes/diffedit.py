@@ -116,7 +116,7 @@ class DiffEditMask(io.ComfyNode):
         # The page's module (web/diffedit_mask.js) draws the outline from these; `images` is for everybody else.
         outline = {
             "pictures": ui.PreviewImage(pictures).values,
-            "heat": heat_file(to_pictures(heat, heat.shape[-2:], ratio)),
+            "heat": heat_file(to_pictures(heat, (heat.shape[-2], heat.shape[-1]), ratio)),
             "threshold": threshold,
             "grow": grow,
         }
