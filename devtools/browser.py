@@ -167,12 +167,17 @@ class Browser:
         self.evaluate(PUT, prompt)
         self.load(self.evaluate("() => app.rootGraph.serialize()"))
 
-    def stage(self, name: str) -> Prompt:
-        """Show a scene's workflow file with what the demo puts into it; returns the prompt that the demo sends."""
+    def stage(self, name: str, **changes: Any) -> Prompt:
+        """Show a scene's workflow file with what the demo puts into it; returns the prompt that the demo sends.
+
+        changes: inputs that are changed besides, in every node that has them.
+        """
         workflow, scene = load(workflow_file(name)), SCENES[name]
         seed = scene.seeds[0]
         picture = None if scene.portrait is None else place(self.server.base, f"{name}.png", scene, seed)
         prompt = override(workflow, to_prompt(workflow, self.info), CHECKPOINT, SIZE, scene, seed, picture)
+        for node in prompt.values():
+            node["inputs"] |= {key: value for key, value in changes.items() if key in node["inputs"]}
         self.load(workflow)
         self.put(prompt)
         return prompt

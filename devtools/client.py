@@ -55,6 +55,10 @@ class Client:
         """Queue a prompt and wait for it; returns {node id: its output for the page}."""
         return self.wait(self.queue(prompt), timeout)["outputs"]
 
+    def clear(self) -> None:
+        """Drop what waits behind the running prompt."""
+        self._request("/queue", b'{"clear": true}')
+
     def interrupt(self) -> None:
         """Stop what is running."""
         self._request("/interrupt", b"{}")
