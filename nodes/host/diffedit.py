@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class DifferenceSampler(comfy.samplers.Sampler):
 
     maps: int
     seed: int
+    on_maps: Callable[[Tensor], None] = lambda difference: None  # is told the mean of the maps so far
     difference: Tensor | None = None
 
     @torch.no_grad()
@@ -62,6 +64,7 @@ class DifferenceSampler(comfy.samplers.Sampler):
             total = total.to(x.device) + len(chunk) * difference_map(noise_difference(target, source, sigma), batch)
             done += len(chunk)
             progress.update_absolute(done, self.maps)
+            self.on_maps((total / done).cpu())
             show_text(f"{done} of {self.maps} maps")
         self.difference = (total / self.maps).cpu()
         return latent_image
@@ -110,8 +113,9 @@ def check_picture(samples: Tensor, node: str) -> None:
 
 
 def estimate_difference(
-    model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int
-) -> Tensor:
+    model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int,
+    on_maps: Callable[[Tensor], None],
+) -> Tensor:  # fmt: skip
     """mean |Δn| over maps and channels, [B, S...] at latent size.
 
     Raises ValueError for limited or foreign conditionings, for several videos, and for sound.
@@ -127,7 +131,7 @@ def estimate_difference(
     for conds in guider.original_conds.values():
         for cond in conds:
             cond["prompt_type"] = "positive"
-    sampler = DifferenceSampler(maps, seed)
+    sampler = DifferenceSampler(maps, seed, on_maps)
     sigma = level_of(model, strength)
     guider.sample(torch.zeros_like(samples), samples, sampler, torch.tensor([sigma, 0.0]), disable_pbar=True, seed=seed)
     assert sampler.difference is not None  # sample() set it

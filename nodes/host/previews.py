@@ -1,11 +1,15 @@
-"""Pictures that a node shows under itself."""
+"""Pictures that a node shows under itself, and what the page draws over them."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import comfy.utils
+import folder_paths
 import latent_preview
 import numpy as np
 import torch
@@ -38,13 +42,30 @@ def latent_colours(layout: Any, internal: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
+def fitted_pictures(pictures: Tensor, count: int, size: Sequence[int]) -> Tensor:
+    """Pictures [M, h, w, 3], repeated or cut to count and scaled to size (H, W): [count, H, W, 3]."""
+    scaled = torch.nn.functional.interpolate(pictures.movedim(-1, 1), size=list(size), mode="bilinear").movedim(1, -1)
+    return scaled[(torch.arange(count) * len(pictures)) // count]
+
+
 def masked_picture(pictures: Tensor, mask: Tensor) -> Tensor:
     """Masks [N, H, W] in colour over pictures [M, h, w, 3] (repeated or cut to N, scaled to fit): [N, H, W, 3]."""
-    pictures = torch.nn.functional.interpolate(pictures.movedim(-1, 1), size=mask.shape[-2:], mode="bilinear")
-    rows = (torch.arange(len(mask)) * len(pictures)) // len(mask)
-    weight = 0.6 * mask[:, None]
-    tint = torch.tensor(TINT).reshape(1, 3, 1, 1)
-    return (pictures[rows] * (1 - weight) + tint * weight).movedim(1, -1).clamp(0, 1)
+    weight = 0.6 * mask[..., None]
+    pictures = fitted_pictures(pictures, len(mask), mask.shape[-2:])
+    return (pictures * (1 - weight) + torch.tensor(TINT) * weight).clamp(0, 1)
+
+
+def heat_file(heat: Tensor) -> dict[str, str]:
+    """Heat maps [N, h, w] as a temporary file that the page reads, named as the host's own results are.
+
+    All 32 bits of a value: a rounded one could fall on the other side of the threshold. No picture: some browsers
+    change what a page reads back from one, so that it cannot be recognised by it.
+    """
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"heat_{uuid.uuid4().hex}.safetensors"
+    comfy.utils.save_torch_file({"heat": heat.contiguous()}, str(folder / name))
+    return {"filename": name, "subfolder": "", "type": "temp"}
 
 
 def activity_tiles(pictures: Tensor, maps: Tensor, names: Sequence[str]) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
 import comfy.model_management
+from comfy.cli_args import LatentPreviewMethod
+from comfy.cli_args import args as host_arguments
 from comfy_execution.utils import get_executing_context
 from PIL import Image
+from torch import Tensor
 
 
 def own_id(node: Any) -> str | None:
@@ -41,6 +46,23 @@ def show_preview(picture: Image.Image, node: str) -> None:
         return
     about = {"node_id": node, "display_node_id": node, "real_node_id": node, "prompt_id": context.prompt_id}
     server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, None), about), server.client_id)
+
+
+def show_heat(picture: Tensor) -> None:
+    """The heat map so far, [H, W, 3], for web/diffedit_mask.js under the node that is being executed; nothing where the
+    user wants no live previews. Not the host's own preview: that stays beside the node's result until the next run."""
+    from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
+
+    server: Any = getattr(PromptServer, "instance", None)
+    context = get_executing_context()
+    if server is None or context is None or host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
+        return
+    image = Image.fromarray((picture * 255).round().byte().numpy())
+    image.thumbnail((host_arguments.preview_size,) * 2)
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=90)
+    address = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    server.send_sync("semantic-steering.heat", {"node": context.node_id, "picture": address}, server.client_id)
 
 
 def stop_if_cancelled() -> None:

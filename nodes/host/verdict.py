@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...guidance_core import EditSize
 
 # Bounds of the advice, as a ratio to the guidance; measured on the portraits model (docs/evaluation.md).
-FAINT, HEAVY = 0.05, 1.0
+FAINT, HEAVY = 0.3, 1.5
 
 
 @dataclass(frozen=True)
