@@ -74,6 +74,8 @@ def main() -> int:
     serve = commands.add_parser("serve", help="ComfyUI with its page, the pack and the demo models")
     serve.add_argument("--port", type=int, default=8188)
     commands.add_parser("test", help=TEST_HELP, add_help=False)
+    screenshots = commands.add_parser("screenshots", help="each workflow in the page after a run, as a picture")
+    screenshots.add_argument("--out", default="docs/img/workflows", help="folder for the pictures [docs/img/workflows]")
     env = commands.add_parser("env", help="where everything is")
     env.add_argument("--json", action="store_true")
     train = commands.add_parser("train-demo", help="train the demo domain; stops and resumes at any moment")
@@ -110,6 +112,8 @@ def main() -> int:
         return run_inside(found, "-m", "devtools.test", *rest)
     if options.command == "demo":
         return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
+    if options.command == "screenshots":
+        return run_inside(found, "-m", "devtools.screenshots", "--out", str(Path(options.out).resolve()))
     if options.command == "gallery":
         return run_inside(found, "-m", "devtools.gallery", *gallery_options(options))
     if options.command == "eval":

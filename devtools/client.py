@@ -35,9 +35,9 @@ class Client:
         try:
             answer = self._json("/prompt", {"prompt": prompt})
         except urllib.error.HTTPError as refused:
-            raise PromptError(_refusal(json.loads(refused.read()))) from None
+            raise PromptError(refusal(json.loads(refused.read()))) from None
         if answer["node_errors"]:
-            raise PromptError(_refusal(answer))
+            raise PromptError(refusal(answer))
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
@@ -54,6 +54,10 @@ class Client:
     def run(self, prompt: Prompt, timeout: float = 600.0) -> dict[str, Any]:
         """Queue a prompt and wait for it; returns {node id: its output for the page}."""
         return self.wait(self.queue(prompt), timeout)["outputs"]
+
+    def clear(self) -> None:
+        """Drop what waits behind the running prompt."""
+        self._request("/queue", b'{"clear": true}')
 
     def interrupt(self) -> None:
         """Stop what is running."""
@@ -82,7 +86,7 @@ def seconds(entry: dict[str, Any]) -> float:
     return (max(stamps) - min(stamps)) / 1000
 
 
-def _refusal(answer: dict[str, Any]) -> str:
+def refusal(answer: dict[str, Any]) -> str:
     """The host's own words about a prompt it did not accept."""
     lines = []
     for node_id, found in answer.get("node_errors", {}).items():

@@ -78,7 +78,7 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
         (staged.out / str(loaded)).write_bytes((staged.server.base / "input" / str(loaded)).read_bytes())
         entry |= {"picture": loaded, "person": scene.portrait.person}
         unpainted = scene.portrait.picture(seed) if scene.portrait.strokes else None
-        shown = measure(client, pictures, done["outputs"], entry, unpainted)
+        shown = measure(client, pictures, prompt, done["outputs"], entry, unpainted)
     before, after = judged(judge, shown[0][1], "photo"), judged(judge, pictures[-1], style)
     entry |= {
         "before": before, "after": after, "neutral": [a["attribute"] for a in asked if as_asked(a, before)],
@@ -88,7 +88,7 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     sheet = None
     if SWEPT in done["outputs"]:
         entry["sweep"] = judged_sweep(judge, dials(staged.prompt)[0], pictures)
-        sheet = own_preview(client, done["outputs"])
+        sheet = own_preview(client, prompt, done["outputs"], "PreviewImage")
     if sheet is None:
         lines = [f"{scene.prompt or 'no prompt'}   ·   seed {seed}", words, *([f"judge: {found}"] if found else [])]
         sheet = strip([picture for _, picture in shown], [label for label, _ in shown], lines)

@@ -164,7 +164,7 @@ def _build(folder: Path, marker: Path) -> None:
     downloads = folder.parent / f"pip-{folder.name}"
     say(f"building the environment in {folder} (about 6 GB, a few minutes, once)")
 
-    say("1/6 virtual environment")
+    say("1/7 virtual environment")
     python = str(_venv_python(folder))
     try:
         _run([sys.executable, "-m", "venv", str(folder / "venv")], downloads)
@@ -172,15 +172,20 @@ def _build(folder: Path, marker: Path) -> None:
         raise SetupError(
             f"{sys.executable} cannot make a virtual environment; install its venv package\n{problem}"
         ) from None
-    say("2/6 ComfyUI " + COMFYUI_VERSION)
+    say("2/7 ComfyUI " + COMFYUI_VERSION)
     _unpack_comfyui(python, folder, downloads)
-    say("3/6 " + ", ".join(TORCH))
+    say("3/7 " + ", ".join(TORCH))
     _pip(python, downloads, "install", *TORCH)
-    say("4/6 ComfyUI's requirements and the developers' tools")
+    say("4/7 ComfyUI's requirements and the developers' tools")
     _pip(python, downloads, "install", "-r", str(REQUIREMENTS))
-    say("5/6 " + DIFFUSERS)
+    say("5/7 " + DIFFUSERS)
     _pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
-    say("6/6 " + ", ".join(TYPESCRIPT))
+    say("6/7 Chromium, for the tests in the page")
+    try:
+        _run([python, str(ROOT / "devtools" / "chromium.py")], downloads)
+    except SetupError as problem:  # only those tests need it
+        say(f"going on without a browser: {problem}")
+    say("7/7 " + ", ".join(TYPESCRIPT))
     _install_typescript(python, folder / "venv", downloads)
     shutil.rmtree(downloads, ignore_errors=True)
     part = marker.with_suffix(".part")

@@ -146,10 +146,11 @@ def run(server: Server, job: Job, out: Path) -> tuple[Image.Image, dict[str, Any
         "edits": shown_edits(job.prompt), "seconds": round(seconds(done), 2),
         "file": f"strips/{job.name}_{job.seed}.webp", "made_from": job.made_from,
     }  # fmt: skip
-    shown = measure(
-        server.client, pictures, done["outputs"], entry, source[1] if source and job.scene.strokes else None
+    unpainted = source[1] if source and job.scene.strokes else None
+    shown = measure(server.client, pictures, job.prompt, done["outputs"], entry, unpainted)
+    swept = (
+        own_preview(server.client, job.prompt, done["outputs"], "PreviewImage") if SWEPT in done["outputs"] else None
     )
-    swept = own_preview(server.client, done["outputs"]) if SWEPT in done["outputs"] else None
     if swept is not None:
         shown = [("", swept)]
     return strip([picture for _, picture in shown], [label for label, _ in shown], caption(entry)), entry

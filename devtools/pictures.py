@@ -62,9 +62,10 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
     if scene.portrait is not None:
         loaded = place(server.base, f"{name}_{picture.seed}.png", scene, picture.seed)
     whole = override(workflow, to_prompt(workflow, info), CHECKPOINT, SIZE, scene, picture.seed, loaded)
-    outputs = server.client.run(changed(changed(whole, picture.common, {}), take.changes, take.added))
+    prompt = changed(changed(whole, picture.common, {}), take.changes, take.added)
+    outputs = server.client.run(prompt)
     if take.shows == PREVIEW:
-        shown = own_preview(server.client, outputs)
+        shown = own_preview(server.client, prompt, outputs, "PreviewImage")
         if shown is None:
             raise ValueError(f"{name}: the workflow previews nothing")
         return shown
@@ -98,7 +99,7 @@ def main() -> int:
             for name in options.names or PICTURES:
                 file = (options.out or ROOT / PICTURES[name].folder) / f"{name}.webp"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                make(server, info, PICTURES[name]).save(file, quality=80, method=6)
+                make(server, info, PICTURES[name]).save(file, quality=65, method=6)
                 say(f"{file.name}: {file.stat().st_size / 1024:.0f} KB")
     except (ServerError, PromptError) as problem:
         say(str(problem))

@@ -34,9 +34,10 @@ def view(client: Client, image: dict[str, str]) -> Image.Image:
     return Image.open(io.BytesIO(client.view(image))).convert("RGB")
 
 
-def own_preview(client: Client, outputs: dict[str, Any]) -> Image.Image | None:
-    """What the workflow itself previews, if it does."""
-    previews = [value["images"] for node, value in outputs.items() if "images" in value and node not in ADDED]
+def own_preview(client: Client, prompt: Prompt, outputs: dict[str, Any], kind: str) -> Image.Image | None:
+    """What the workflow's own nodes of a kind preview, if they do."""
+    own = [node for node, entry in prompt.items() if entry["class_type"] == kind and node not in ADDED]
+    previews = [outputs[node]["images"] for node in own if "images" in outputs.get(node, {})]
     return view(client, previews[0][0]) if previews else None
 
 
@@ -64,7 +65,7 @@ def with_previews(prompt: Prompt) -> Prompt:
 
 
 def measure(
-    client: Client, pictures: list[Image.Image], outputs: dict[str, Any], entry: dict[str, Any],
+    client: Client, pictures: list[Image.Image], prompt: Prompt, outputs: dict[str, Any], entry: dict[str, Any],
     unpainted: Image.Image | None = None,
 ) -> list[tuple[str, Image.Image]]:  # fmt: skip
     """Add to a report's entry what can be measured in the pictures of `fetch`; returns what their strip shows, with
@@ -77,7 +78,7 @@ def measure(
         error = background_error(pictures[0], pictures[-1], mask)
         share = float((np.asarray(mask.convert("L")) > 0).mean())
         entry |= {"background_exact": error == 0, "background_error": error, "mask_share": round(share, 4)}
-        preview = own_preview(client, outputs) or tinted(pictures[0], mask)
+        preview = own_preview(client, prompt, outputs, "DiffEditMask") or tinted(pictures[0], mask)
         return [("before", pictures[0]), ("mask", preview), ("after", pictures[-1])]
     if AUTOENCODER in outputs:
         entry["psnr"] = round(psnr(pictures[0], pictures[1]), 2)

@@ -167,12 +167,17 @@ class _Level:
         assert self.above is not None and self.host is not None  # only a subgraph has links from its own inputs
         wanted = self.data["inputs"][link.origin_slot]["name"]
         slots = [slot for slot in self.host.get("inputs") or [] if slot["name"] == wanted]
-        if not slots:
+        if not slots and not self._shows_widget(link.origin_slot):  # the page leaves widgets out that are not linked
             raise WorkflowError(f"{self.above.name(self.host)}: it has no input {wanted!r}")
-        if slots[0].get("link") is not None:
+        if slots and slots[0].get("link") is not None:
             return self.above.source(slots[0]["link"])
         value = self._host_values_by_input().get(wanted)
         return None if value is None else Constant(value)
+
+    def _shows_widget(self, slot: int) -> bool:
+        """Whether a subgraph's own input leads to an inner node's widget."""
+        ends = [link for link in self.links.values() if (link.origin, link.origin_slot) == (GRAPH_INPUT, slot)]
+        return any(self.nodes[link.target]["inputs"][link.target_slot].get("widget") for link in ends)
 
     def _host_values(self) -> tuple[list[Any], list[Any]]:
         """The subgraph node's proxy widgets and stored values; a null stands for the inner widget's own value."""
@@ -181,8 +186,8 @@ class _Level:
         if not isinstance(values, list):
             raise WorkflowError(f"{self.above.name(self.host)}: its widget values are not a list")
         proxies = (self.host.get("properties") or {}).get("proxyWidgets")
-        if proxies is None:  # newer pages store one value for each input that has a widget
-            proxies = [["-1", slot["name"]] for slot in self.host.get("inputs") or [] if slot.get("widget")]
+        if proxies is None:  # newer pages store one value for each of the subgraph's inputs that is a widget
+            proxies = [["-1", slot["name"]] for i, slot in enumerate(self.data["inputs"]) if self._shows_widget(i)]
         if len(values) > len(proxies):
             raise WorkflowError(f"{self.above.name(self.host)}: {len(values)} values for {len(proxies)} widgets")
         return proxies, values

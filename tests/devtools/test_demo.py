@@ -137,11 +137,13 @@ def test_the_pictures_of_every_comparison_come_in_the_order_of_the_nodes():
 def test_all_pictures_of_a_sweep_are_judged_and_its_strip_is_the_workflows_own():
     swept = {"images": [{"filename": name} for name in ("red", "green", "blue")]}
     outputs = {SWEPT: swept, "10": {"images": [{"filename": "white"}]}}
+    prompt = {name: {"class_type": "PreviewImage"} for name in outputs}
     colours = [picture.getpixel((0, 0)) for picture in fetch(Pictures(), outputs)]
     assert colours == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
-    shown = own_preview(Pictures(), outputs)
+    shown = own_preview(Pictures(), prompt, outputs, "PreviewImage")
     assert shown is not None and shown.getpixel((0, 0)) == (255, 255, 255)
-    assert own_preview(Pictures(), {SWEPT: swept}) is None
+    assert own_preview(Pictures(), prompt, {SWEPT: swept}, "PreviewImage") is None
+    assert own_preview(Pictures(), prompt, outputs, "DiffEditMask") is None
 
 
 def test_a_sweep_is_judged_by_the_order_of_its_pictures():

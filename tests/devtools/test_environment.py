@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from devtools import environment
+from devtools import chromium, environment
 from devtools.environment import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,3 +179,80 @@ def test_a_set_up_that_stops_says_so_on_stderr_only(tmp_path):
     result = dev("env", "--json", COMFYUI_PATH=str(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     assert "set-up stopped: COMFYUI_PATH" in result.stderr
+
+
+def test_a_set_up_goes_on_without_a_browser(cache, monkeypatch, capsys):
+    def run(command, _):
+        if command[-1].endswith("chromium.py"):
+            raise SetupError("no Chromium: install it")
+
+    monkeypatch.setattr(environment, "_run", run)
+    found = environment.environment()
+    assert (found.comfyui.parent / "complete.json").exists()
+    assert "going on without a browser: no Chromium: install it" in capsys.readouterr().err
+
+
+def test_a_set_up_that_is_interrupted_at_the_browser_is_not_finished(cache, monkeypatch):
+    def run(command, _):
+        if command[-1].endswith("chromium.py"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "_run", run)
+    with pytest.raises(KeyboardInterrupt):
+        environment.environment()
+    assert not list(cache.glob("env-*/complete.json"))
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A PATH of this test's own programs, which write their arguments down; returns a function that adds one, and one
+    that reads what was called. Playwright has no browser of its own."""
+    calls = tmp_path / "calls"
+    calls.touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(chromium, "own", lambda: None)
+    monkeypatch.setattr(chromium.sys, "executable", str(tmp_path / "bin" / "python"))
+    (tmp_path / "bin").mkdir()
+
+    def add(name: str, *commands: str) -> str:
+        file = tmp_path / "bin" / name
+        file.write_text("\n".join(["#!/bin/sh", f'echo "{name} $*" >> {calls}', *commands, ""]))
+        file.chmod(0o755)
+        return str(file)
+
+    return add, lambda: calls.read_text().splitlines()
+
+
+posix = pytest.mark.skipif(os.name == "nt", reason="the programs of this test are shell scripts")
+
+
+@posix
+def test_a_browser_on_the_path_is_taken(machine, capsys):
+    add, calls = machine
+    found = add("chromium-browser")
+    add("apt-get")
+    assert (chromium.main(), capsys.readouterr().out, calls()) == (0, f"{found}\n", [])
+
+
+@posix
+def test_a_browser_is_installed_as_a_package_by_root(machine, monkeypatch, tmp_path, capsys):
+    add, calls = machine
+    monkeypatch.setattr(chromium.os, "geteuid", lambda: 0)
+    add("apt-get", f'[ "$1" = update ] || {{ : > {tmp_path}/bin/chromium; chmod +x {tmp_path}/bin/chromium; }}'
+        .replace("chmod", "/bin/chmod"))  # fmt: skip
+    add("python")
+    assert chromium.main() == 0
+    assert capsys.readouterr().out == f"{tmp_path}/bin/chromium\n"
+    assert calls() == ["apt-get update", "apt-get install -y --no-install-recommends chromium"]
+
+
+@posix
+@pytest.mark.parametrize("user", [0, 1000])
+def test_no_way_to_a_browser(machine, monkeypatch, capsys, user):
+    add, calls = machine
+    monkeypatch.setattr(chromium.os, "geteuid", lambda: user)
+    add("apt-get", "exit 100")
+    add("python", "exit 1")
+    assert chromium.main() == 1
+    assert "apt-get install chromium" in capsys.readouterr().out
+    assert calls() == [*(["apt-get update"] if user == 0 else []), "python -m playwright install chromium"]

@@ -169,6 +169,11 @@ def test_a_subgraphs_values_replace_the_inner_ones():
     assert prompt["5:1"]["inputs"]["strength_model"] == 0.25
 
 
+def test_a_subgraphs_values_are_found_where_the_page_leaves_its_widgets_out():
+    file = steered(HOST_INPUTS[:1], [0.25])
+    assert to_prompt(file, INFO)["5:1"]["inputs"]["strength_model"] == 0.25
+
+
 def test_a_subgraphs_proxy_widgets_replace_the_inner_ones():
     proxies = {"proxyWidgets": [["-1", "strength"], ["2", "seed"], ["2", "control_after_generate"], ["2", "steps"]]}
     file = steered(HOST_INPUTS, [0.25, 99, "fixed", None], properties=proxies)

@@ -62,7 +62,7 @@ def test_a_workflow_file_runs(server, object_info, checkpoint, name):
         assert np.array_equal(np.asarray(before), np.asarray(scene.portrait.picture(3)))
     if MASK in outputs:
         entry = {}
-        measure(server.client, [before, *after], outputs, entry)
+        measure(server.client, [before, *after], prompt, outputs, entry)
         assert entry["background_exact"]
 
 
