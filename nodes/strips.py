@@ -23,8 +23,8 @@ class LabelledStrip(io.ComfyNode):
                 ),
                 io.String.Input(
                     "labels", default="", multiline=True,
-                    tooltip="One line for each picture, such as the labels of a sweep. An empty line leaves its "
-                    "picture without a caption. What is wider than its picture is broken into lines and shrunk: too "
+                    tooltip="One line for each picture, such as the labels of a sweep; no text at all: no captions. An "
+                    "empty line leaves its picture without a caption. What is wider than its picture is broken into lines and shrunk: too "
                     "long, and it becomes hard to read. Letters other than English ones become empty boxes.",
                 ),
             ],
@@ -35,7 +35,8 @@ class LabelledStrip(io.ComfyNode):
     def execute(cls, images, labels="") -> io.NodeOutput:
         if images is None or images.ndim != 4 or not len(images):
             raise ValueError("images holds no picture; connect a batch of pictures, for example from VAE Decode")
-        lines = [line.strip() for line in labels.splitlines()]
+        # Without any text there are no captions: what a bypassed sweep leaves.
+        lines = [line.strip() for line in labels.splitlines()] if labels.strip() else [""] * len(images)
         if len(lines) != len(images):
             raise ValueError(
                 f"labels has {len(lines)} lines, images has {len(images)} pictures; write one line for each picture, "

@@ -102,11 +102,17 @@ def test_the_caption_of_a_picture_is_its_line():
     assert not torch.equal(sheet[:top, one], sheet[:top, other])
 
 
-@pytest.mark.parametrize(("labels", "count"), [("a\nb", 3), ("a\nb\nc\nd", 3), ("", 1), ("a\n\n", 1)])
+@pytest.mark.parametrize(("labels", "count"), [("a\nb", 3), ("a\nb\nc\nd", 3), ("a\n\n", 1)])
 def test_another_number_of_labels_than_pictures_is_refused(labels, count):
     lines = len(labels.splitlines())
     with pytest.raises(ValueError, match=rf"labels has {lines} lines, images has {count} pictures; write one line"):
         LabelledStrip.execute(pictures(count, 32, 32), labels)
+
+
+@pytest.mark.parametrize("labels", ["", " \n "])
+def test_without_any_text_there_are_no_captions(labels):
+    images = pictures(2, 64, 64)
+    assert torch.equal(LabelledStrip.execute(images, labels).args[0][0], strip(images, "", ""))
 
 
 def test_a_line_break_at_the_end_is_no_further_label():

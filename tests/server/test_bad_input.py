@@ -129,7 +129,7 @@ def test_a_sweep_whose_latent_is_not_connected_to_the_sampler(server):
     assert_still_runs(server)
 
 
-@pytest.mark.parametrize("labels", ["", "one\ntwo", "one\ntwo\nthree\nfour"])
+@pytest.mark.parametrize("labels", ["one\ntwo", "one\ntwo\nthree\nfour"])
 def test_another_number_of_labels_than_pictures(server, labels):
     with pytest.raises(PromptError) as refusal:
         server.client.run(swept(labels=labels))
