@@ -21,6 +21,7 @@ from .inversion import fixed_point_step as fixed_point_step
 from .inversion import slope as slope
 from .measure import EditMeasure as EditMeasure
 from .measure import EditSize as EditSize
+from .measure import energy as energy
 from .quantile import sample_quantile as sample_quantile
 from .refresh import HeldDirections as HeldDirections
 from .sega import Concept as Concept

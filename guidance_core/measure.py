@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,23 +10,29 @@ import torch
 from torch import Tensor
 
 MOST = 0.9  # of an edit's energy: the cells that hold it are where the edit is
+LARGEST_RATIO = 100.0  # above it what the edit is compared with is no more than rounding
 
 
 @dataclass(frozen=True)
 class EditSize:
-    """ratio: ‖γ‖ over the norm of what it was compared with, over all its steps; share: of the cells, those that hold
-    nine tenths of Σγ²."""
+    """ratio: ‖γ‖ over the norm of what it was compared with, over all its steps; None where that is no number or next
+    to nothing. share: of the cells, those that hold nine tenths of Σγ²; 0 if γ was always 0, NaN if it was no number."""
 
-    ratio: float
+    ratio: float | None
     share: float
 
 
+def energy(reference: Tensor) -> Tensor:
+    """‖·‖² of each sample, [B]: what an edit is compared with in a step."""
+    return reference.float().flatten(1).square().sum(1)
+
+
 class EditMeasure:
-    """Sums of γ² and of what it is compared with, element by element; `sizes` reduces them once and waits once.
+    """Sums up γ² on the device, cell by cell; `sizes` waits for it, once.
 
     With G_t the reference of step t (the guidance, or the noise estimate where there is no guidance) and the sums over
-    the steps in which concept i acted: ratio_i = √(Σ_t ‖γ_i,t‖² / Σ_t ‖G_t‖²), over the whole batch. The share is
-    counted picture by picture: cells are positions (of all frames of a video), their energy is Σ_t Σ_channels γ².
+    the steps in which concept i acted and the pictures that it changed: ratio_i = √(Σ‖γ_i,t‖² / Σ‖G_t‖²). The share is
+    the mean over these pictures: cells are positions (of all frames of a video), their energy is Σ_t Σ_channels γ².
     """
 
     def __init__(self) -> None:
@@ -33,24 +40,32 @@ class EditMeasure:
         self._references: dict[int, Tensor] = {}
 
     def add(self, gamma: Mapping[int, Tensor], reference: Tensor) -> None:
-        """One step: γ [B, C, ...] of the concepts that act, and what they are compared with, of the same shape."""
-        squared = reference.float().square()
+        """One step: γ [B, C, ...] of the concepts that act, and the `energy` of what they are compared with."""
         for i, term in gamma.items():
-            if i in self._edits:
-                self._edits[i].addcmul_(term.float(), term.float())
-                self._references[i].add_(squared)
-            else:
-                self._edits[i], self._references[i] = term.float().square(), squared.clone()
+            cells = term.float().square().sum(1)
+            self._edits[i] = self._edits[i] + cells if i in self._edits else cells
+            self._references[i] = self._references[i] + reference if i in self._references else reference
 
     def sizes(self) -> dict[int, EditSize]:
-        """{concept: its size} of the concepts that acted; a ratio is 0 where there is nothing to compare with."""
-        if not self._edits:
-            return {}
-        edits = torch.stack(list(self._edits.values()))  # [K, B, C, ...]
-        references = torch.stack(list(self._references.values()))
-        ratio = (edits.flatten(1).sum(1) / references.flatten(1).sum(1)).sqrt()
-        cells = edits.sum(2).flatten(2).sort(dim=2, descending=True).values  # [K, B, N]
-        before = cells.cumsum(2) - cells  # what the stronger cells hold already
-        held = (before < MOST * cells.sum(2, keepdim=True)).float().mean((1, 2))
-        figures = torch.stack([ratio, held]).cpu().nan_to_num(0.0, 0.0).tolist()  # the one moment that waits
-        return {i: EditSize(*pair) for i, pair in zip(self._edits, zip(*figures, strict=True), strict=True)}
+        """{concept: its size} of the concepts that acted."""
+        found = [_figures(self._edits[i].flatten(1), self._references[i]) for i in self._edits]
+        rows = torch.stack(found).tolist() if found else []  # the one moment that waits
+        return {
+            i: EditSize(_ratio(edit, whole), share) for i, (edit, whole, share) in zip(self._edits, rows, strict=True)
+        }
+
+
+def _figures(cells: Tensor, references: Tensor) -> Tensor:
+    """Σ‖γ‖², Σ‖G‖² and the share, of the energies of a concept's cells [B, N] and of its references [B]."""
+    sums = cells.sum(1)
+    changed = (sums != 0).float()
+    ordered = cells.sort(dim=1, descending=True).values
+    before = ordered.cumsum(1) - ordered  # what the stronger cells hold already
+    held = (before < MOST * sums[:, None]).float().mean(1)
+    share = (held * changed).sum() / changed.sum().clamp_min(1) + 0 * sums.sum()  # NaN stays NaN
+    return torch.stack([sums.sum(), (references * changed).sum(), share])
+
+
+def _ratio(edit: float, reference: float) -> float | None:
+    ratio = math.sqrt(edit / reference) if reference > 0 else math.nan
+    return ratio if ratio <= LARGEST_RATIO else None  # nor where it is NaN

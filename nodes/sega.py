@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..guidance_core import Window
 from .host.concepts import ConceptInput, SEGASettings, chain
-from .host.previews import activity_tiles, backdrop
+from .host.previews import activity_tiles, backdrop, one_frame
 from .host.progress import own_id
 from .host.sampling import ksample, picture_size, sampler_names, scheduler_names
 from .host.sega import Page, SEGARun, patch_model, recorded
@@ -279,8 +279,8 @@ class SEGASampler(io.ComfyNode):
         vectors = recorded(runs[0] if runs else None, model, samples.shape, seed)
         if not concepts:
             return io.NodeOutput(latent, activity, vectors)
-        names = [concept.name for concept in concepts]
-        shown = activity_tiles(backdrop(model, samples, None), activity, names)
+        names = [concept.title for concept in concepts]
+        shown = activity_tiles(backdrop(model, one_frame(samples), None), activity, names)
         return io.NodeOutput(latent, activity, vectors, ui=ui.PreviewImage(shown, cls=cls))
 
 

@@ -13,6 +13,7 @@ from ...guidance_core import Concept, HeldDirections, SigmaWindow, Window
 Conditioning = list[list[Any]]  # ComfyUI's [[tensor, {options}], ...]
 
 MAX_CONCEPTS = 16
+LONGEST_TITLE = 60  # letters
 # What limits a conditioning to a part of the picture or of the run. The pack applies these to the guidance term
 # itself: the host returns exactly 0 outside them, which would make a difference of estimates meaningless.
 RESTRICTIONS = (
@@ -56,6 +57,12 @@ class ConceptInput:
     def limited(self) -> bool:
         """True if the concept acts in a part of the picture only."""
         return self.mask is not None or any(key in self.options for key in ("mask", "area"))
+
+    @property
+    def title(self) -> str:
+        """The name in a line that people can read."""
+        line = " ".join(self.name.split())
+        return line if len(line) <= LONGEST_TITLE else f"{line[: LONGEST_TITLE - 3]}..."
 
     @property
     def strength(self) -> float:

@@ -77,12 +77,13 @@ class InversionSampler(comfy.samplers.Sampler):
         def denoise(x: Tensor, sigma: float) -> Tensor:
             stop_if_cancelled()
             self.evaluations += 1
+            show_text(f"step {len(self.latents)} of {total}, {self.evaluations} model evaluations")
             seen["x0"] = model_wrap(x, torch.full((len(x),), sigma, device=x.device), **extra_args)
             return seen["x0"]
 
+        total = len(levels) - 1
         x, previous = latent_image, None
         self.latents.append(_stored(x))
-        total = len(levels) - 1
         for i, (sigma, following) in enumerate(itertools.pairwise(levels)):
             if self.method == "random":
                 stop_if_cancelled()
@@ -94,7 +95,6 @@ class InversionSampler(comfy.samplers.Sampler):
             self.latents.append(_stored(x))
             if callback is not None:
                 callback(i, seen["x0"], x, total)
-            show_text(f"step {i + 1} of {total}, {self.evaluations} model evaluations")
         return x
 
     def _step(

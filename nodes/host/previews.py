@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import comfy.utils
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from .strips import strip
 
-TILE, CAPTION = 256, 60  # pixels of a tile's shorter side, letters of its caption
+TILE, MOST_SHOWN = 256, 8  # pixels of a tile's shorter side; pictures of a batch
 TINT = (0.95, 0.15, 0.35)
 
 
@@ -40,6 +39,11 @@ def latent_colours(layout: Any, internal: Tensor) -> Tensor:
     )
     pictures = [np.array(previewer.decode_latent_to_preview(frame[None])) for frame in frames]
     return torch.from_numpy(np.stack(pictures)).float() / 255
+
+
+def one_frame(latent: Tensor) -> Tensor:
+    """A latent [B, C, ..., h, w] with the middle frame only of each video in it."""
+    return latent[:, :, latent.shape[2] // 2][:, :, None] if latent.ndim == 5 else latent
 
 
 def fitted_pictures(pictures: Tensor, count: int, size: Sequence[int]) -> Tensor:
@@ -69,17 +73,18 @@ def heat_file(heat: Tensor) -> dict[str, str]:
 
 
 def activity_tiles(pictures: Tensor, maps: Tensor, names: Sequence[str]) -> Tensor:
-    """Where each concept acted, over the picture: strips with a tile for each concept, named, [N, H, W, 3].
+    """Where each concept acted, over the picture: strips with a tile for each concept, named, of the first eight
+    pictures of a batch, [N, H, W, 3].
 
     pictures: [N, h, w, 3]; maps: [N * K, H, W], picture by picture, then concept (each shown relative to its largest
     value); names: the K concepts'.
     """
-    largest = maps.amax((1, 2), keepdim=True).clamp_min(1e-6)
+    pictures, maps = pictures[:MOST_SHOWN], maps[: MOST_SHOWN * len(names)]
     scale = TILE / min(maps.shape[-2:])
     size = [round(side * scale) for side in maps.shape[-2:]]
-    shown = torch.nn.functional.interpolate((maps / largest)[:, None], size=size, mode="nearest")[:, 0]
+    shown = torch.nn.functional.interpolate(maps[:, None], size=size, mode="nearest")[:, 0]
+    shown = shown / shown.amax((1, 2), keepdim=True).clamp_min(1e-6)
     tiles = masked_picture(pictures.repeat_interleave(len(names), 0), shown)
     # The font has English letters only.
     captions = [name if name.isascii() else f"concept {i}" for i, name in enumerate(names, 1)]
-    captions = [shorten(caption, CAPTION, placeholder="...") for caption in captions]
     return torch.cat([strip(rows, captions) for rows in tiles.split(len(names))])

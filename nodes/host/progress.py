@@ -20,8 +20,8 @@ def own_id(node: Any) -> str | None:
 
 
 def show_text(text: str, node: str | None = None) -> None:
-    """Text under a node of the page, by default the one that is being executed, and under the subgraphs around it;
-    nothing where there is no server or no running prompt."""
+    """Text under a node of the page, by default the one that is being executed; nothing where there is no server or no
+    running prompt. web/node_text.js shows it under the subgraph around the node too."""
     # ComfyUI's own top-level module, imported late: it starts no server, but it needs one's packages
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -29,20 +29,25 @@ def show_text(text: str, node: str | None = None) -> None:
     context = get_executing_context()
     if server is None or context is None:
         return
-    parts = (node or context.node_id).split(":")  # a node in a subgraph: its subgraph's id, then its own
-    for end in range(len(parts), 0, -1):
-        server.send_progress_text(text, ":".join(parts[:end]), server.client_id)
+    place = node or context.node_id
+    server.send_progress_text(text, place, server.client_id)
+    if ":" in place:  # in a subgraph: its id, then the node's own
+        server.send_sync("semantic-steering.text", {"node": place, "text": text}, server.client_id)
 
 
 def show_preview(picture: Image.Image, node: str) -> None:
-    """A picture under a node of the page while another one runs; nothing where there is no server or no running
-    prompt."""
+    """A picture under a node of the page while another one runs; nothing where there is no server, no running prompt or
+    no page to show it, or where the user wants no live previews."""
+    from comfy_api import feature_flags
     from protocol import BinaryEventTypes  # pyright: ignore[reportMissingImports]
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
     server: Any = getattr(PromptServer, "instance", None)
     context = get_executing_context()
-    if server is None or context is None:
+    if server is None or context is None or server.client_id is None:
+        return
+    shown = feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
+    if not shown or host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
         return
     about = {"node_id": node, "display_node_id": node, "real_node_id": node, "prompt_id": context.prompt_id}
     server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, None), about), server.client_id)

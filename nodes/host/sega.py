@@ -21,13 +21,13 @@ from comfy.patcher_extension import WrappersMP
 from PIL import Image
 from torch import Tensor
 
-from ...guidance_core import EditMeasure, HeldDirections, Momentum, Phase, edit_term, needed, noise_difference
+from ...guidance_core import EditMeasure, HeldDirections, Momentum, Phase, edit_term, energy, needed, noise_difference
 from . import conditioning
 from .activity import Activity
 from .concepts import ConceptInput, SEGASettings
 from .identity import ModelIdentity
 from .masks import latent_mask
-from .previews import activity_tiles, latent_colours
+from .previews import activity_tiles, latent_colours, one_frame
 from .progress import show_preview, show_text, stop_if_cancelled
 from .runs import add_outer_sample
 from .steps import StepClock
@@ -65,7 +65,7 @@ def patch_model(
     concepts = concepts or ()
     if all(concept.neutral for concept in concepts):
         if concepts:
-            show_text(verdict([Acted(entry.name) for entry in concepts], 0, Evaluations(), True), page.node)
+            show_text(verdict([Acted(entry.title) for entry in concepts], 0, Evaluations(), True), page.node)
         return patched
 
     def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
@@ -113,7 +113,7 @@ class SEGARun:
         page: Page,
         record: bool = False,
     ):
-        maps = record or page.live
+        maps = record or (page.live and len(latent_shapes[0]) >= 4)  # sound has no picture to show it over
         conditioning.check_guider(guider)
         conditioning.check_latent(guider, latent_shapes, pictures=maps or any(entry.limited for entry in inputs))
         shape = torch.Size(latent_shapes[0])
@@ -142,6 +142,7 @@ class SEGARun:
         self.measure, self.evaluations, self.guided = EditMeasure(), Evaluations(), True
         self.clock = StepClock(levels, self._commit)
         self._candidate: _Candidate | None = None
+        self._reference: Tensor | None = None
         self._prefix = f"{KEY}.{sum(key.startswith(KEY) for key in guider.conds)}"
 
     def register(self) -> None:
@@ -166,10 +167,11 @@ class SEGARun:
     def verdict(self) -> str:
         """What the finished run did, for people. Waits for the device once."""
         sizes = self.measure.sizes()
-        acted = [Acted(entry.name) for entry in self.given]
+        acted = [Acted(entry.title) for entry in self.given]
         for i, (position, concept) in enumerate(zip(self.kept, self.concepts, strict=True)):
             steps = sum(concept.window.phase(sigma) is Phase.INSIDE for sigma in self.clock.levels[:-1])
-            acted[position] = Acted(self.given[position].name, steps, sizes.get(i))
+            entry = self.given[position]
+            acted[position] = Acted(entry.title, steps, sizes.get(i), isinstance(entry.scale, tuple))
         return verdict(acted, len(self.clock.levels) - 1, self.evaluations, self.guided)
 
     def concept_key(self, i: int) -> str:
@@ -199,7 +201,6 @@ class SEGARun:
             self._note(sigma, _Candidate({}, {}))
             return executor(x, timestep, model_options, seed)
         fresh: dict[int, Tensor] = {}
-        reference = None
         if stale:
             base_name = conditioning.base_name(self.guider, self.settings.base)
             call = _BatchedCall(self, base_name, stale, model_options.get(conditioning.SLOT, conditioning.estimates))
@@ -208,7 +209,7 @@ class SEGARun:
             # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
             base, estimates = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
             fresh = {i: noise_difference(estimates[i], base, sigma) for i in stale}
-            reference = noise_difference(denoised, base if self.guided else x, sigma)
+            self._reference = energy(noise_difference(denoised, base if self.guided else x, sigma))
         else:
             denoised = executor(x, timestep, model_options, seed)
         differences = self.directions.completed(fresh, indices, step)
@@ -216,7 +217,7 @@ class SEGARun:
         gamma, following = edit_term(
             differences, self.concepts, sigma, self.momentum, self.nu, self.settings.threshold_over, self.masks
         )
-        self._note(sigma, _Candidate(gamma, following, reference, denoised))
+        self._note(sigma, _Candidate(gamma, following, denoised))
         for term in gamma.values():
             denoised = denoised - sigma * term
         return denoised
@@ -233,8 +234,8 @@ class SEGARun:
         if candidate is None:
             return
         self.nu = candidate.nu
-        if candidate.reference is not None:
-            self.measure.add(candidate.gamma, candidate.reference)
+        if self._reference is not None:  # while directions are held, that of the evaluation they are from
+            self.measure.add(candidate.gamma, self._reference)
         if self.activity is not None:
             self.activity.add(candidate.gamma)
             if self.page.live and candidate.denoised is not None:
@@ -246,19 +247,17 @@ class SEGARun:
             return
         layout = self.guider.model_patcher.get_model_object("latent_format")
         maps = activity.maps(self.shape, (self.shape[-2], self.shape[-1]))[: len(self.given)]
-        picture = latent_colours(layout, denoised[:1].cpu().float())[:1]
-        tiles = activity_tiles(picture, maps, [entry.name for entry in self.given])
+        picture = latent_colours(layout, one_frame(denoised[:1]).cpu().float())
+        tiles = activity_tiles(picture, maps, [entry.title for entry in self.given])
         show_preview(Image.fromarray((tiles[0] * 255).round().byte().numpy()), self.page.node)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """What one evaluation found: γ, the momentum that would follow, what γ's size is compared with (None while held
-    directions are used), and the guider's prediction."""
+    """What one evaluation found: γ, the momentum that would follow, and the guider's prediction."""
 
     gamma: dict[int, Tensor]
     nu: dict[int, Tensor]
-    reference: Tensor | None = None
     denoised: Tensor | None = None
 
 
@@ -285,7 +284,9 @@ class _BatchedCall:
         own = whole is None and place < len(conds) and conds[place] is not None  # the guider evaluates the base itself
         added = [] if own else [guider_conds[self.base] if whole is None else whole]
         added += [guider_conds[self.run.concept_key(i)] for i in self.indices]
-        self._count(sum(cond is not None for cond in conds), len(added))
+        # Another SEGA Guidance on the same model has added its own before.
+        others = [cond for key, cond in guider_conds.items() if key.startswith(KEY)]
+        self._count(sum(cond is not None and not any(cond is other for other in others) for cond in conds), len(added))
         if conditioning.has_image_prompt(args["model_options"]):
             out = self._calculate(args, conds)
             rest = [self._calculate(args, [[cond, None], [None, cond]][place])[place] for cond in added]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,12 @@ GUIDED, UNGUIDED = (0.3, 1.5), (0.03, 0.3)
 @dataclass(frozen=True)
 class Acted:
     """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off;
-    size: of its edit, None if it never acted."""
+    size: of its edit, None if it never acted; swept: with another scale for each picture."""
 
     name: str
     steps: int | None = None
     size: EditSize | None = None
+    swept: bool = False
 
 
 @dataclass
@@ -60,10 +62,11 @@ def _what(concept: Acted, steps: int, guided: bool) -> str:
     if concept.steps is None:
         return "switched off"
     active = f"active in {concept.steps} of {steps} steps"
-    if concept.size is None or concept.size.ratio == 0:
+    if concept.size is None or not concept.size.share > 0:
         return active
-    unit = "guidance" if guided else "prediction"
-    return f"{active}, edit = {concept.size.ratio:.2g} × {unit}, {100 * concept.size.share:.0f} % of the picture"
+    ratio, unit = concept.size.ratio, "guidance" if guided else "prediction"
+    compared = "" if ratio is None else f", edit = {ratio:.2g} × {unit}"
+    return f"{active}{compared}, {100 * concept.size.share:.0f} % of the picture"
 
 
 def _advice(concept: Acted, guided: bool) -> str:
@@ -71,8 +74,12 @@ def _advice(concept: Acted, guided: bool) -> str:
         return "scale 0, an empty window, or a black mask"
     if concept.steps == 0:
         return "its window holds no step of this run: lower start_percent or raise end_percent"
-    if concept.size is None or concept.size.ratio == 0:
+    if concept.size is not None and math.isnan(concept.size.share):
+        return "the model gave values that are no numbers: lower cfg or scale"
+    if concept.size is None or concept.size.share == 0:
         return "nothing differs from the picture's own prompt: try another text"
+    if concept.size.ratio is None or concept.swept:
+        return ""
     faint, heavy = GUIDED if guided else UNGUIDED
     if concept.size.ratio < faint:
         return "probably too weak to see: raise scale, lower threshold, or start earlier"
