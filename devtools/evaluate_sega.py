@@ -187,7 +187,7 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     """The evaluation page's figures about SEGA; out: the folder for the curve."""
     result = {
         "cost": cost(lab, judge, [COST_SEED + i for i in range(4 if quick else 200)]),
-        "strength": strength(lab, judge, [STRENGTH_SEED + i for i in range(4 if quick else 32)]),
+        "strength": strength(lab, judge, [STRENGTH_SEED + i for i in range(4 if quick else 16)]),
         "transfer": transfer(lab, judge, [TRANSFER_SEED + i for i in range(4 if quick else 64)]),
     }
     if out is not None:

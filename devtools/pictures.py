@@ -99,7 +99,7 @@ def main() -> int:
             for name in options.names or PICTURES:
                 file = (options.out or ROOT / PICTURES[name].folder) / f"{name}.webp"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                make(server, info, PICTURES[name]).save(file, quality=80, method=6)
+                make(server, info, PICTURES[name]).save(file, quality=65, method=6)
                 say(f"{file.name}: {file.stat().st_size / 1024:.0f} KB")
     except (ServerError, PromptError) as problem:
         say(str(problem))

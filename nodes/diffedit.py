@@ -97,6 +97,7 @@ class DiffEditMask(io.ComfyNode):
         check_mask_settings(strength, threshold, maps, clamp, grow, blur)
         check_no_window(model, "DiffEdit Mask")
         samples = picture_latent(model, latent_image)
+        host.check_picture(samples, "DiffEdit Mask")
         size = picture_size(model, samples.shape)
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio
         behind = backdrop(model, samples, image)

@@ -216,6 +216,7 @@ class SEGASampler(io.ComfyNode):
             display_name="SEGA Sampler",
             category=CATEGORY,
             description="KSampler with SEGA Guidance built in, which also shows where each concept acted.",
+            has_intermediate_output=True,  # its tiles are shown again after a reload, from the cache
             search_aliases=[*ALIASES, "ksampler"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises the latent."),

@@ -35,7 +35,7 @@ class DifferenceSampler(comfy.samplers.Sampler):
 
     maps: int
     seed: int
-    on_maps: Callable[[Tensor], None] = lambda difference: None  # is told the mean of the maps so far
+    on_maps: Callable[[Tensor], None]  # is told the mean of the maps so far
     difference: Tensor | None = None
 
     @torch.no_grad()
@@ -114,16 +114,15 @@ def check_picture(samples: Tensor, node: str) -> None:
 
 def estimate_difference(
     model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int,
-    on_maps: Callable[[Tensor], None],
+    on_maps: Callable[[Tensor], None] = lambda difference: None,
 ) -> Tensor:  # fmt: skip
     """mean |Δn| over maps and channels, [B, S...] at latent size.
 
-    Raises ValueError for limited or foreign conditionings, for several videos, and for sound.
+    Raises ValueError for limited or foreign conditionings, and for several videos.
     """
     check_encoded(source=source, target=target)
     check_unlimited(source, "source")
     check_unlimited(target, "target")
-    check_picture(samples, "DiffEdit Mask")
     if samples.ndim > 4 and len(samples) > 1 and samples.shape[2] > 1:
         raise ValueError(f"latent_image holds {len(samples)} videos; a mask is made for one at a time")
     guider = guider_for(model, {"positive": target, "source": source})

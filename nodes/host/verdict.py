@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ...guidance_core import EditSize
 
-# Bounds of the advice, as a ratio to the guidance; measured on the portraits model (docs/evaluation.md).
-FAINT, HEAVY = 0.3, 1.5
+# Below the first ratio an edit is mostly not seen, above the second much else changes: of the guidance, and of the
+# prediction where there is no guidance. Measured on the portraits model (docs/evaluation.md).
+GUIDED, UNGUIDED = (0.3, 1.5), (0.03, 0.3)
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def _advice(concept: Acted, guided: bool) -> str:
         return "its window holds no step of this run: lower start_percent or raise end_percent"
     if concept.size is None or concept.size.ratio == 0:
         return "nothing differs from the picture's own prompt: try another text"
-    if guided and concept.size.ratio < FAINT:
+    faint, heavy = GUIDED if guided else UNGUIDED
+    if concept.size.ratio < faint:
         return "probably too weak to see: raise scale, lower threshold, or start earlier"
-    if guided and concept.size.ratio > HEAVY:
+    if concept.size.ratio > heavy:
         return "probably too strong: lower scale or raise threshold"
     return ""

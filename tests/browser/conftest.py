@@ -40,11 +40,12 @@ def our_nodes(browser) -> dict:
 
 
 @pytest.fixture(autouse=True)
-def no_dialog(browser):
-    """A test that failed may have left one."""
+def as_at_first(browser):
+    """Without a dialog that a failed test left, and in the renderer of a fresh user folder, the faster one."""
     while browser.page.get_by_role("dialog").count():
         browser.page.keyboard.press("Escape")
         browser.page.wait_for_timeout(500)
+    browser.renderer(False)
 
 
 # What the page says of itself: files that a fresh user folder or a ComfyUI without its template packages lacks, and

@@ -139,7 +139,6 @@ def open_templates(browser):
 
 def test_help_opens_for_every_node(browser, our_nodes, empty_graph, quiet, root):
     page = browser.page
-    browser.renderer(False)
     for name in our_nodes:
         browser.evaluate(SELECTED, name)
         if not page.locator(".node-help-content").count():

@@ -243,6 +243,13 @@ def test_other_inputs_that_cannot_be_compared_are_refused(model):
         find_mask(model, SOURCE, TARGET, tiny.noise(1, 16, 6, 6))
 
 
+def test_sound_is_refused():
+    layout, size = comfy.latent_formats.StableAudio1(), (64, 12)
+    model, texts = mixer_model(size=size, layout=layout), [tiny.stub_cond(i, size=size) for i in (1, 2)]
+    with pytest.raises(ValueError, match=r"without height and width; DiffEdit Mask needs a picture or a video"):
+        find_mask(model, *texts, tiny.noise(1, *size))
+
+
 @pytest.mark.parametrize(("ratio", "pictures"), [(1, 3), (4, 9)])
 def test_a_video_gives_a_mask_for_each_picture(ratio, pictures):
     """The first latent frame stands for one picture, every other for `ratio`."""

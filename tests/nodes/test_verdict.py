@@ -14,7 +14,7 @@ from semantic_steering.nodes.host import lora_files, sampling
 from semantic_steering.nodes.host.concepts import SEGASettings
 from semantic_steering.nodes.host.sega import Page, patch_model
 from semantic_steering.nodes.host.sliders import Slider, with_slider
-from semantic_steering.nodes.host.verdict import FAINT, HEAVY, Acted, Evaluations, verdict
+from semantic_steering.nodes.host.verdict import GUIDED, UNGUIDED, Acted, Evaluations, verdict
 
 POSITIVE, NEGATIVE, TARGET = tiny.stub_cond(1), tiny.stub_cond(2), tiny.stub_cond(3)
 
@@ -84,15 +84,19 @@ def test_every_concept_has_its_line():
     assert lines[-1] == "+50 % evaluations"
 
 
-@pytest.mark.parametrize(
-    ("ratio", "guided", "advice"),
-    [(FAINT / 2, True, "raise scale"), (2 * HEAVY, True, "lower scale"), ((FAINT * HEAVY) ** 0.5, True, None),
-     (0.0, True, "another text")],
-)  # fmt: skip
-def test_advice_where_it_is_too_weak_or_too_strong(ratio, guided, advice):
-    text = verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(20, 2, 16), guided)
-    assert text.split(";\n")[0].endswith("+40 % evaluations")
-    assert (advice is None and "→" not in text) or advice in text.splitlines()[1]
+@pytest.mark.parametrize(("guided", "bounds"), [(True, GUIDED), (False, UNGUIDED)])
+def test_advice_where_it_is_too_weak_or_too_strong(guided, bounds):
+    faint, heavy = bounds
+
+    def said(ratio):
+        return verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(20, 2, 16), guided).split(";\n")
+
+    assert said(faint)[0].endswith("+40 % evaluations")
+    assert said(faint) == said(faint)[:1]
+    assert len(said(heavy)) == 1
+    assert "raise scale" in said(0.99 * faint)[1]
+    assert "lower scale" in said(1.01 * heavy)[1]
+    assert "another text" in said(0.0)[1]
 
 
 class Page_:
