@@ -59,7 +59,7 @@ def run_workflow(
     # One where all had to change.
     entry, pictures = next((result for result in results if not result[0]["neutral"]), results[0])
     ends = (pictures[0], pictures[-1])
-    thumbnail(pictures if "sweep" in entry else ends).save(out / f"{file.stem}.jpg", quality=85)
+    thumbnail(pictures if "sweep" in entry else ends).save(out / f"{file.stem}.jpg", quality=70, optimize=True)
     words = asks(scene, staged.prompt)[2]
     return [entry for entry, _ in results], [] if "sweep" in entry else [(words, *ends)]
 
@@ -108,7 +108,9 @@ def leave_out(out: Path) -> list[str]:
     """Write the thumbnails of the workflow files that the portraits checkpoint cannot run: they show no result. Returns
     the report's lines about them."""
     for name, reason in LEFT_OUT.items():
-        notice(SOMEONE.picture(1), f"No result to show here: it {reason}.").save(out / f"{name}.jpg", quality=85)
+        notice(SOMEONE.picture(1), f"No result to show here: it {reason}.").save(
+            out / f"{name}.jpg", quality=70, optimize=True
+        )
     return [f"{name}: left out, it {reason}" for name, reason in LEFT_OUT.items()]
 
 

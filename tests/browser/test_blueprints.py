@@ -1,0 +1,109 @@
+"""The subgraph blueprints in the page: found by searching, inserted, wired up, run."""
+
+from __future__ import annotations
+
+import pytest
+from blueprints import FILES, FOLDER, parts
+
+from devtools.serve import EXAMPLE
+from devtools.server import CHECKPOINT
+from devtools.workflows import to_prompt
+
+pytestmark = pytest.mark.browser
+
+RENDERERS = {"drawn": False, "elements": True}
+# What is around them in a user's graph: what they are connected to by type, and two places where pictures are shown.
+AROUND = """async ([checkpoint, picture]) => {
+    app.graph.clear()
+    const add = (type, x, y, ...values) => {
+        const node = LiteGraph.createNode(type)
+        node.pos = [x, y]
+        app.graph.add(node)
+        values.forEach((value, i) => { node.widgets[i].value = value })
+        return node
+    }
+    const loader = add('CheckpointLoaderSimple', 0, 0, checkpoint), size = add('EmptyLatentImage', 0, 200, 128, 128, 1)
+    const [positive, negative] = ['a portrait of a woman with no hat', ''].map((text, i) => {
+        const node = add('CLIPTextEncode', 400, 250 * i, text)
+        loader.connect(1, node, 0)
+        return node
+    })
+    const image = add('LoadImage', 0, 400, picture)
+    window.around = {model: [loader, 0], clip: [loader, 1], vae: [loader, 2], positive: [positive, 0],
+                     negative: [negative, 0], latent_image: [size, 0], image: [image, 0]}
+}"""
+WIRE = """values => {
+    const node = app.graph._nodes.at(-1)
+    node.inputs.forEach((input, i) => {
+        const [origin, slot] = around[input.name] ?? []
+        origin?.connect(slot, node, i)
+    })
+    for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find(widget => widget.name === name)
+        widget.value = value
+        widget.callback?.(value)
+    }
+    if (node.outputs[0].type !== 'IMAGE') return
+    const show = LiteGraph.createNode('PreviewImage')
+    show.pos = [1300, 0]
+    app.graph.add(show)
+    node.connect(0, show, 0)
+}"""
+VALUES = {
+    "Change one thing (SEGA)": {"steps": 8, "scale": 6.0},
+    "Edit a photo (DiffEdit)": {
+        "source": "a portrait of a woman with no glasses", "target": "a portrait of a woman with glasses",
+        "megapixels": 0.02, "grow": 0, "steps": 8,
+    },
+    "Dial a slider": {"lora_name": "smile.safetensors", "strength": 1.5},
+}  # fmt: skip
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def file(request):
+    return request.param
+
+
+def insert(browser, name):
+    """As a user does it: a double click on the canvas, the name, a click on what is found, a click to put it down."""
+    page = browser.page
+    browser.evaluate("() => { app.canvas.ds.scale = 0.5; app.canvas.ds.offset = [200, 200] }")  # nodes are at the left
+    page.wait_for_timeout(500)
+    field = page.get_by_role("combobox", name="Add a node...")
+    for _ in range(20):  # a busy machine may not see two clicks as a double click
+        page.mouse.dblclick(1000, 800)
+        page.wait_for_timeout(500)
+        if field.count():
+            break
+    field.fill(name)
+    page.get_by_test_id("result-item").filter(has_text=name).first.click()
+    page.wait_for_function("name => app.graph._nodes.at(-1)?.title === name", arg=name)
+    page.mouse.click(900, 250)
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_blueprint_is_one_node_that_runs(browser, quiet, renderer, file):
+    browser.renderer(RENDERERS[renderer])
+    browser.evaluate(AROUND, [CHECKPOINT, EXAMPLE])
+    insert(browser, file.stem)
+    browser.evaluate(WIRE, VALUES[file.stem])
+    saved = browser.evaluate("async () => (await app.graphToPrompt()).workflow")
+    assert browser.prompt() == to_prompt(saved, browser.info)
+    if file.stem != "Dial a slider":  # makes no picture by itself
+        assert browser.wait_for_pictures(browser.run())
+
+
+def test_the_strength_of_a_slider_is_one_in_the_page(browser):
+    browser.evaluate("() => app.graph.clear()")
+    insert(browser, "Dial a slider")
+    shown = browser.evaluate("""() => app.graph._nodes.at(-1).widgets.filter(widget => widget.name === 'strength')
+        .map(({type, options}) => [type, options.min, options.max, options.step2])""")
+    assert shown == [["slider", -3, 3, 0.1]]
+
+
+def test_what_is_shown_of_a_blueprint_is_in_the_packs_words(browser):
+    browser.evaluate("() => app.graph.clear()")
+    file = FOLDER / "Edit a photo (DiffEdit).json"
+    insert(browser, file.stem)
+    labels = browser.evaluate("() => app.graph._nodes.at(-1).inputs.map(input => input.label ?? input.name)")
+    assert labels == [slot.get("label", slot["name"]) for slot in parts(file)[1]["inputs"]]
