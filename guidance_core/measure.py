@@ -16,7 +16,7 @@ LARGEST_RATIO = 100.0  # above it what the edit is compared with is no more than
 @dataclass(frozen=True)
 class EditSize:
     """ratio: ‖γ‖ over the norm of what it was compared with, over all its steps; None where that is no number or next
-    to nothing. share: of the cells, those that hold nine tenths of Σγ²; 0 if γ was always 0, NaN if it was no number."""
+    to nothing. share: of the cells, those that hold nine tenths of Σγ²; 0 if γ was always 0, NaN if no number."""
 
     ratio: float | None
     share: float

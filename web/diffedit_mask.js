@@ -17,6 +17,7 @@ const HEIGHT = 220; // at least, like the page's own previews
 const SIDE = 1024; // of the drawing's longer side: the lines are sharp over a small picture too
 const TINT = [242, 38, 89]; // as in nodes/host/previews.py
 const OPACITY = 0.6;
+const GONE = "Run again to see the outline"; // the server's temporary files do not outlive it
 
 /** @type {WeakMap<object, Panel>} by node */
 const panels = new WeakMap();
@@ -81,16 +82,15 @@ class Panel {
       this.#heat = heat;
       await this.#turnTo(Math.min(this.#index, heat.count - 1));
     } catch {
-      // The server's temporary files do not outlive it.
-      if (run === this.#run) this.#caption.textContent = "Run again to see the outline";
+      if (run === this.#run) this.#caption.textContent = GONE;
     }
   }
 
   /** @param {string} address of a picture of the maps so far, while the node runs */
   async preview(address) {
     const run = this.#run;
-    const image = await load(address);
-    if (run !== this.#run) return; // its result is already here
+    const image = await load(address).catch(() => null);
+    if (!image || run !== this.#run) return; // its result is already here
     this.#open();
     [this.#canvas.width, this.#canvas.height] = [image.width, image.height];
     this.#canvas.getContext("2d")?.drawImage(image, 0, 0);
@@ -108,8 +108,9 @@ class Panel {
     const [run, heat] = [this.#run, this.#heat];
     if (!run || !heat) return;
     this.#index = index % heat.count;
-    const image = await load(api.apiURL(address(run.pictures[this.#index])));
-    if (run !== this.#run || index % heat.count !== this.#index) return;
+    const image = await load(api.apiURL(address(run.pictures[this.#index]))).catch(() => null);
+    if (!image) this.#caption.textContent = GONE;
+    if (!image || run !== this.#run || index % heat.count !== this.#index) return;
     this.#shown = { image, glow: glowOf(heat, this.#index) };
     this.#next.style.display = heat.count > 1 ? "" : "none";
     this.#next.textContent = `${this.#index + 1} of ${heat.count} ▸`;

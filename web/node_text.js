@@ -1,6 +1,8 @@
 // @ts-check
 // The classic renderer gives the text under a node room for two lines and hides the rest behind a scroll bar. What our
 // nodes say after a run is often longer: here the node makes room for it. Vue nodes do that by themselves.
+//
+// The host shows such a text in the graph that is open. Of a node in a subgraph the subgraph's own node shows it here.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
@@ -22,11 +24,19 @@ function lines(text, width) {
   return text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(pen.measureText(line).width / width)), 0);
 }
 
+/**
+ * @param {any} node a node of the graph
+ * @returns {boolean} whether it is one of the pack's, or a subgraph with one in it
+ */
+function isOurs(node) {
+  if (node.isSubgraphNode?.()) return node.subgraph.nodes.some(isOurs);
+  return Boolean(node.constructor.nodeData?.category?.startsWith(CATEGORY));
+}
+
 /** @param {any} node a node of the graph */
 function makeRoom(node) {
   const widget = node.widgets?.find((/** @type {any} */ found) => found.name === TEXT);
-  const ours = node.constructor.nodeData?.category?.startsWith(CATEGORY) || node.isSubgraphNode?.();
-  if (!ours || typeof widget?.value !== "string") return;
+  if (!isOurs(node) || typeof widget?.value !== "string") return;
   const needed = LINE * lines(widget.value, node.size[0] - AROUND.width) + AROUND.height;
   widget.options.getMinHeight = () => Math.min(HIGHEST, needed);
   const height = node.computeSize()[1];
@@ -36,6 +46,11 @@ function makeRoom(node) {
 app.registerExtension({
   name: "semantic-steering.NodeText",
   setup() {
+    const events = /** @type {any} */ (api); // its types know the host's own events only
+    events.addEventListener("semantic-steering.text", (/** @type {CustomEvent} */ { detail }) => {
+      if (!app.canvas?.graph?.isRootGraph) return;
+      events.dispatchCustomEvent("progress_text", { nodeId: detail.node.split(":")[0], text: detail.text });
+    });
     api.addEventListener("progress_text", () => {
       // The host puts the text into the widget when it hears the same event, perhaps after this listener.
       requestAnimationFrame(() => {

@@ -37,7 +37,7 @@ def show_text(text: str, node: str | None = None) -> None:
 
 def show_preview(picture: Image.Image, node: str) -> None:
     """A picture under a node of the page while another one runs; nothing where there is no server, no running prompt or
-    no page to show it, or where the user wants no live previews."""
+    no page to show it. Whatever the host's own live previews are set to: this one was asked for."""
     from comfy_api import feature_flags
     from protocol import BinaryEventTypes  # pyright: ignore[reportMissingImports]
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
@@ -46,8 +46,7 @@ def show_preview(picture: Image.Image, node: str) -> None:
     context = get_executing_context()
     if server is None or context is None or server.client_id is None:
         return
-    shown = feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
-    if not shown or host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
+    if not feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
         return
     about = {"node_id": node, "display_node_id": node, "real_node_id": node, "prompt_id": context.prompt_id}
     server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, None), about), server.client_id)

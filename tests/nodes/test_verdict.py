@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import comfy.model_management
@@ -10,7 +11,7 @@ import sliding
 import tiny
 import torch
 from semantic_steering.guidance_core import EditSize, Window
-from semantic_steering.nodes.host import lora_files, sampling
+from semantic_steering.nodes.host import lora_files, previews, sampling
 from semantic_steering.nodes.host.concepts import SEGASettings
 from semantic_steering.nodes.host.sega import Page, patch_model
 from semantic_steering.nodes.host.sliders import Slider, with_slider
@@ -67,10 +68,67 @@ def test_its_cost_is_what_was_evaluated(start, cfg, refresh, base, expected):
     assert sum(calls.batches) == pytest.approx(plain * (1 + int(expected.split()[0]) / 100))
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
-def test_the_steps_are_those_of_the_window(sampler):
-    run = finished(tiny.stub_model(), tiny.concept(TARGET, start=0.5), sampler=sampler)
+@pytest.mark.parametrize("refresh", [1, 2, 3])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "dpmpp_2s_ancestral", "dpm_2"])
+def test_the_stub_gives_every_sampler_the_same_figures(sampler, refresh):
+    """Its estimates do not change, so neither does the ratio, whichever evaluations find them."""
+    run = finished(tiny.stub_model(), tiny.concept(TARGET, 0.5, start=0.5), sampler=sampler, refresh=refresh)
     assert "active in 5 of 10 steps" in run.verdict()
+    euler = finished(tiny.stub_model(), tiny.concept(TARGET, 0.5, start=0.5))
+    assert run.measure.sizes()[0].ratio == pytest.approx(euler.measure.sizes()[0].ratio, rel=1e-3)
+
+
+def test_without_anything_to_compare_with_there_is_no_ratio():
+    """Positive and negative alike: no guidance, but an edit all the same."""
+    runs = []
+    steered = patch_model(tiny.stub_model(), (tiny.concept(TARGET),), SEGASettings(), runs.append)
+    ksample(steered, positive=NEGATIVE)
+    text = runs[0].verdict()
+    assert "active in 10 of 10 steps, " in text
+    assert "% of the picture" in text
+    assert "×" not in text
+    assert "→" not in text
+
+
+def test_a_sweep_gets_no_advice_for_its_strength():
+    run = finished(tiny.stub_model(), tiny.concept(TARGET, (20.0,)))
+    assert "→" not in run.verdict()
+    assert "→" in finished(tiny.stub_model(), tiny.concept(TARGET, 20.0)).verdict()
+
+
+def test_a_long_text_is_cut_and_stays_in_its_line():
+    entry = dataclasses.replace(tiny.concept(TARGET), name="glasses\nand " + 50 * "hats ")
+    line = finished(tiny.stub_model(), entry).verdict().split(":")[0]
+    assert line.startswith("glasses and hats")
+    assert len(line) == 60
+    assert line.endswith("...")
+
+
+def test_two_in_a_row_count_their_own_cost():
+    runs = []
+    inner = patch_model(tiny.stub_model(), (tiny.concept(TARGET),), SEGASettings(), runs.append)
+    ksample(patch_model(inner, (tiny.concept(TARGET),), SEGASettings(), runs.append))
+    assert [run.evaluations.text for run in runs] == 2 * ["+50 % evaluations"]
+
+
+def test_sound_can_be_steered_with_the_live_activity_on():
+    size = (4, 32)
+    positive, negative, target = (tiny.stub_cond(i, size=size) for i in (1, 2, 3))
+    steered = patch_model(
+        tiny.stub_model(size=size), (tiny.concept(target),), SEGASettings(), page=Page("4", live=True)
+    )
+    assert ksample(steered, positive, negative, size=size)["samples"].shape == (1, *size)
+
+
+def test_the_tiles_of_a_video_show_one_frame():
+    pictures, maps = torch.rand(1, 5, 5, 3), torch.rand(3, 40, 40)
+    tiles = previews.activity_tiles(pictures, 0 * maps, ["a", "b", "c"])
+    first, second, third = (tiles[0, -256:, 4 + i * 260 : 260 + i * 260] for i in range(3))
+    assert torch.equal(first, second)
+    assert torch.equal(second, third)
+    video = torch.arange(5.0).reshape(1, 1, 5, 1, 1).expand(2, 4, 5, 3, 3)
+    assert previews.one_frame(video).unique().tolist() == [2.0]
+    assert previews.one_frame(video[:, :, 0]).shape == (2, 4, 3, 3)
 
 
 def test_every_concept_has_its_line():
@@ -96,7 +154,13 @@ def test_advice_where_it_is_too_weak_or_too_strong(guided, bounds):
     assert len(said(heavy)) == 1
     assert "raise scale" in said(0.99 * faint)[1]
     assert "lower scale" in said(1.01 * heavy)[1]
-    assert "another text" in said(0.0)[1]
+    assert said(None)[1:] == []
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.0, "another text"), (float("nan"), "no numbers")])
+def test_advice_where_there_is_no_edit(share, words):
+    text = verdict([Acted("glasses", 16, EditSize(None, share))], 20, Evaluations(20, 2, 16), True)
+    assert words in text.split(";\n")[1]
 
 
 class Page_:
@@ -105,14 +169,15 @@ class Page_:
     client_id = "here"
 
     def __init__(self):
-        self.texts, self.pictures = [], []
+        self.texts, self.pictures, self.events = [], [], []
+        self.sockets_metadata = {"here": {"feature_flags": {"supports_preview_metadata": True}}}
 
     def send_progress_text(self, text, node, sid):
         assert sid == "here"
         self.texts.append((node, text))
 
     def send_sync(self, event, data, sid):
-        self.pictures.append(data)
+        (self.events if isinstance(event, str) else self.pictures).append(data)
 
 
 @pytest.fixture
@@ -126,9 +191,16 @@ def page(monkeypatch):
         yield sent
 
 
-def test_it_is_told_under_the_node_and_under_the_subgraph_around_it(page):
+def test_it_is_told_under_the_node(page):
+    run = finished(tiny.stub_model(), tiny.concept(TARGET), page=Page("4"))
+    assert page.texts == [("4", run.verdict())]
+    assert not page.events
+
+
+def test_of_a_node_in_a_subgraph_the_page_is_told_where_it_is(page):
     run = finished(tiny.stub_model(), tiny.concept(TARGET), page=Page("4:2"))
-    assert [text for text in page.texts if "active in" in text[1]] == [("4:2", run.verdict()), ("4", run.verdict())]
+    assert page.texts == [("4:2", run.verdict())]
+    assert page.events == [{"node": "4:2", "text": run.verdict()}]
 
 
 def test_without_a_node_of_its_own_it_is_the_running_one(page):
