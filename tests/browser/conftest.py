@@ -18,9 +18,12 @@ from devtools.server import PACK, Server, lay_out
 OURS = "custom_nodes.semantic-steering"  # the module that ComfyUI gives for the pack's nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """The page of a server with a fresh user folder, in the renderer that such a folder gets."""
+    """The page of a server with a fresh user folder, in the renderer that such a folder gets.
+
+    One for each file of tests: while Playwright runs, no test of another folder in this process can have an event loop.
+    """
     missing = "" if importlib.util.find_spec("playwright") else "install the package playwright"
     missing = missing or ("" if chromium.find() else f"no Chromium: {chromium.HOW}")
     if missing:
@@ -33,7 +36,7 @@ def browser(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def our_nodes(browser) -> dict:
     """{id: what the server says about it} of the pack's nodes."""
     return {name: entry for name, entry in browser.info.items() if entry["python_module"] == OURS}

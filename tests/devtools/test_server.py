@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from devtools.client import PromptError, PromptInterrupted, _check, _refusal, seconds
+from devtools.client import PromptError, PromptInterrupted, _check, refusal, seconds
 from devtools.server import FOLDERS, Server, ServerError, free_port, lay_out, link
 
 
@@ -131,8 +131,8 @@ def test_a_free_port_can_be_used():
 def test_refusals_are_told_in_the_hosts_words():
     error = {"message": "Value nan", "details": "scale"}
     answer = {"error": {"message": "x", "details": ""}, "node_errors": {"4": {"class_type": "A", "errors": [error]}}}
-    assert _refusal(answer) == "node 4 (A): Value nan: scale"
-    assert _refusal({"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": {}}) == (
+    assert refusal(answer) == "node 4 (A): Value nan: scale"
+    assert refusal({"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": {}}) == (
         "Prompt has no outputs"
     )
 
