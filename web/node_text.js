@@ -2,7 +2,8 @@
 // The classic renderer gives the text under a node room for two lines and hides the rest behind a scroll bar. What our
 // nodes say after a run is often longer: here the node makes room for it. Vue nodes do that by themselves.
 //
-// The host shows such a text in the graph that is open. Of a node in a subgraph the subgraph's own node shows it here.
+// The host shows such a text in the graph that is open, and a subgraph's own node has no room for one. What a node in
+// there says after a run is told outside by a notice.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
@@ -11,6 +12,7 @@ const CATEGORY = "semantic steering/";
 const LINE = 16; // pixels, at the host's text size
 const AROUND = { width: 52, height: 36 }; // the host's margins and paddings around the text
 const HIGHEST = 236; // beyond it the host scrolls anyway
+const LASTS = 15000; // milliseconds that the notice stays
 
 const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
 
@@ -47,9 +49,10 @@ app.registerExtension({
   name: "semantic-steering.NodeText",
   setup() {
     const events = /** @type {any} */ (api); // its types know the host's own events only
-    events.addEventListener("semantic-steering.text", (/** @type {CustomEvent} */ { detail }) => {
+    events.addEventListener("semantic-steering.verdict", (/** @type {CustomEvent} */ { detail }) => {
       if (!app.canvas?.graph?.isRootGraph) return;
-      events.dispatchCustomEvent("progress_text", { nodeId: detail.node.split(":")[0], text: detail.text });
+      const summary = app.canvas.graph.getNodeById(detail.node.split(":")[0])?.title;
+      app.extensionManager.toast.add({ severity: "info", summary, detail: detail.text, life: LASTS });
     });
     api.addEventListener("progress_text", () => {
       // The host puts the text into the widget when it hears the same event, perhaps after this listener.

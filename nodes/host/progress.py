@@ -21,7 +21,7 @@ def own_id(node: Any) -> str | None:
 
 def show_text(text: str, node: str | None = None) -> None:
     """Text under a node of the page, by default the one that is being executed; nothing where there is no server or no
-    running prompt. web/node_text.js shows it under the subgraph around the node too."""
+    running prompt."""
     # ComfyUI's own top-level module, imported late: it starts no server, but it needs one's packages
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -29,10 +29,22 @@ def show_text(text: str, node: str | None = None) -> None:
     context = get_executing_context()
     if server is None or context is None:
         return
+    server.send_progress_text(text, node or context.node_id, server.client_id)
+
+
+def show_verdict(text: str, node: str | None = None) -> None:
+    """What a run did: text under a node as `show_text` has it. Of a node in a subgraph, whose text the page shows in
+    there only, web/node_text.js tells it outside as well."""
+    from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
+
+    show_text(text, node)
+    server: Any = getattr(PromptServer, "instance", None)
+    context = get_executing_context()
+    if server is None or context is None:
+        return
     place = node or context.node_id
-    server.send_progress_text(text, place, server.client_id)
-    if ":" in place:  # in a subgraph: its id, then the node's own
-        server.send_sync("semantic-steering.text", {"node": place, "text": text}, server.client_id)
+    if ":" in place:  # the subgraph's id, then the node's own
+        server.send_sync("semantic-steering.verdict", {"node": place, "text": text}, server.client_id)
 
 
 def show_preview(picture: Image.Image, node: str) -> None:

@@ -28,7 +28,7 @@ from .concepts import ConceptInput, SEGASettings
 from .identity import ModelIdentity
 from .masks import latent_mask
 from .previews import activity_tiles, latent_colours, one_frame
-from .progress import show_preview, show_text, stop_if_cancelled
+from .progress import show_preview, show_verdict, stop_if_cancelled
 from .runs import add_outer_sample
 from .steps import StepClock
 from .vectors import ConceptVectors, Recorder
@@ -65,7 +65,7 @@ def patch_model(
     concepts = concepts or ()
     if all(concept.neutral for concept in concepts):
         if concepts:
-            show_text(verdict([Acted(entry.title) for entry in concepts], 0, Evaluations(), True), page.node)
+            show_verdict(verdict([Acted(entry.title) for entry in concepts], 0, Evaluations(), True), page.node)
         return patched
 
     def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
@@ -82,7 +82,7 @@ def patch_model(
             run.clock.finish()
         text = run.verdict()
         logger.info("SEGA: %s", text.replace("\n", " "))
-        show_text(text, page.node)
+        show_verdict(text, page.node)
         return samples
 
     add_outer_sample(patched, KEY, outer_sample, "SEGA")

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...guidance_core import Phase, Window, edges_crossed
 from .layer_hooks import why_not
 from .lora_files import Layers
-from .progress import show_text
+from .progress import show_verdict
 from .runs import add_outer_sample
 from .slider_runs import ActingSlider, HookedSliders, SwitchedWeights
 
@@ -114,7 +114,7 @@ def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: A
     samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for slider, acting in zip(sliders, run.sliders, strict=True):
         if slider.node is not None:
-            show_text(slider.verdict(acting, sigmas.tolist()), slider.node)
+            show_verdict(slider.verdict(acting, sigmas.tolist()), slider.node)
     return samples
 
 
