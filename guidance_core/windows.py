@@ -69,6 +69,10 @@ class SigmaWindow:
             return Phase.BEFORE
         return Phase.INSIDE if sigma > self.end else Phase.AFTER
 
+    def steps(self, levels: Sequence[float]) -> int:
+        """Of a schedule's steps, from each level to the next, those that begin inside."""
+        return sum(self.phase(level) is Phase.INSIDE for level in levels[:-1])
+
 
 def edges_crossed(windows: Iterable[SigmaWindow], first: float, last: float) -> set[float]:
     """The distinct σ at which some window opens or closes between the first and the last evaluation of a run."""

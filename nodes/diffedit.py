@@ -103,8 +103,7 @@ class DiffEditMask(io.ComfyNode):
         behind = backdrop(model, samples, image)
 
         def show(difference: Tensor) -> None:
-            first = to_pictures(heatmap(difference, clamp), size, ratio)[:1]
-            show_heat(masked_picture(behind[:1], first)[0])
+            show_heat(lambda: masked_picture(behind[:1], to_pictures(heatmap(difference, clamp), size, ratio)[:1])[0])
 
         difference = host.estimate_difference(model, source, target, samples, strength, maps, seed, show)
         heat = heatmap(difference, clamp)

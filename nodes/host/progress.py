@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
@@ -19,15 +20,21 @@ def own_id(node: Any) -> str | None:
     return node.hidden.unique_id if node.hidden else None
 
 
-def show_text(text: str, node: str | None = None) -> None:
-    """Text under a node of the page, by default the one that is being executed; nothing where there is no server or no
-    running prompt."""
+def _running() -> tuple[Any, Any]:
+    """The server and the context of the node that is being executed; both None where there is no server or no running
+    prompt."""
     # ComfyUI's own top-level module, imported late: it starts no server, but it needs one's packages
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
-    server: Any = getattr(PromptServer, "instance", None)
-    context = get_executing_context()
-    if server is None or context is None:
+    server, context = getattr(PromptServer, "instance", None), get_executing_context()
+    return (None, None) if server is None or context is None else (server, context)
+
+
+def show_text(text: str, node: str | None = None) -> None:
+    """Text under a node of the page, by default the one that is being executed; nothing where there is no server or no
+    running prompt."""
+    server, context = _running()
+    if server is None:
         return
     server.send_progress_text(text, node or context.node_id, server.client_id)
 
@@ -35,12 +42,9 @@ def show_text(text: str, node: str | None = None) -> None:
 def show_verdict(text: str, node: str | None = None) -> None:
     """What a run did: text under a node as `show_text` has it. Of a node in a subgraph, whose text the page shows in
     there only, web/node_text.js tells it outside as well."""
-    from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
-
     show_text(text, node)
-    server: Any = getattr(PromptServer, "instance", None)
-    context = get_executing_context()
-    if server is None or context is None:
+    server, context = _running()
+    if server is None:
         return
     place = node or context.node_id
     if ":" in place:  # the subgraph's id, then the node's own
@@ -52,11 +56,9 @@ def show_preview(picture: Image.Image, node: str) -> None:
     no page to show it. Whatever the host's own live previews are set to: this one was asked for."""
     from comfy_api import feature_flags
     from protocol import BinaryEventTypes  # pyright: ignore[reportMissingImports]
-    from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
-    server: Any = getattr(PromptServer, "instance", None)
-    context = get_executing_context()
-    if server is None or context is None or server.client_id is None:
+    server, context = _running()
+    if server is None or server.client_id is None:
         return
     if not feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
         return
@@ -64,16 +66,14 @@ def show_preview(picture: Image.Image, node: str) -> None:
     server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (("JPEG", picture, None), about), server.client_id)
 
 
-def show_heat(picture: Tensor) -> None:
-    """The heat map so far, [H, W, 3], for web/diffedit_mask.js under the node that is being executed; nothing where the
-    user wants no live previews. Not the host's own preview: that stays beside the node's result until the next run."""
-    from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
-
-    server: Any = getattr(PromptServer, "instance", None)
-    context = get_executing_context()
-    if server is None or context is None or host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
+def show_heat(picture: Callable[[], Tensor]) -> None:
+    """The heat map so far, [H, W, 3], made only if it is shown: by web/diffedit_mask.js under the node that is being
+    executed; nothing where the user wants no live previews. Not the host's own preview: that stays beside the node's
+    result until the next run."""
+    server, context = _running()
+    if server is None or host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
         return
-    image = Image.fromarray((picture * 255).round().byte().numpy())
+    image = Image.fromarray((picture() * 255).round().byte().numpy())
     image.thumbnail((host_arguments.preview_size,) * 2)
     data = io.BytesIO()
     image.save(data, "JPEG", quality=90)

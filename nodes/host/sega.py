@@ -21,7 +21,7 @@ from comfy.patcher_extension import WrappersMP
 from PIL import Image
 from torch import Tensor
 
-from ...guidance_core import EditMeasure, HeldDirections, Momentum, Phase, edit_term, energy, needed, noise_difference
+from ...guidance_core import EditMeasure, HeldDirections, Momentum, edit_term, energy, needed, noise_difference
 from . import conditioning
 from .activity import Activity
 from .concepts import ConceptInput, SEGASettings
@@ -169,8 +169,7 @@ class SEGARun:
         sizes = self.measure.sizes()
         acted = [Acted(entry.title) for entry in self.given]
         for i, (position, concept) in enumerate(zip(self.kept, self.concepts, strict=True)):
-            steps = sum(concept.window.phase(sigma) is Phase.INSIDE for sigma in self.clock.levels[:-1])
-            entry = self.given[position]
+            entry, steps = self.given[position], concept.window.steps(self.clock.levels)
             acted[position] = Acted(entry.title, steps, sizes.get(i), isinstance(entry.scale, tuple))
         return verdict(acted, len(self.clock.levels) - 1, self.evaluations, self.guided)
 

@@ -20,12 +20,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ...guidance_core import Phase, Window, edges_crossed
+from ...guidance_core import Window, edges_crossed
 from .layer_hooks import why_not
 from .lora_files import Layers
 from .progress import show_verdict
 from .runs import add_outer_sample
 from .slider_runs import ActingSlider, HookedSliders, SwitchedWeights
+from .verdict import NO_STEP
 
 logger = logging.getLogger("semantic_steering")
 
@@ -84,10 +85,9 @@ class Slider:
 
     def verdict(self, acting: ActingSlider, levels: list[float]) -> str:
         """What the slider did in a run with these noise levels, for people."""
-        steps = sum(acting.window.phase(level) is Phase.INSIDE for level in levels[:-1])
+        steps = acting.window.steps(levels)
         text = f"{self.layers.summary}, active in {steps} of {len(levels) - 1} steps"
-        advice = "its window holds no step of this run: lower start_percent or raise end_percent"
-        return text if steps else f"{text};\n→ {advice}"
+        return text if steps else f"{text};\n→ {NO_STEP}"
 
 
 def with_slider(model: Any, slider: Slider) -> Any:

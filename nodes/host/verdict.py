@@ -12,6 +12,8 @@ from ...guidance_core import EditSize
 # prediction where there is no guidance. Measured on the portraits model (docs/evaluation.md).
 GUIDED, UNGUIDED = (0.3, 1.5), (0.03, 0.3)
 
+NO_STEP = "its window holds no step of this run: lower start_percent or raise end_percent"
+
 
 @dataclass(frozen=True)
 class Acted:
@@ -73,7 +75,7 @@ def _advice(concept: Acted, guided: bool) -> str:
     if concept.steps is None:
         return "scale 0, an empty window, or a black mask"
     if concept.steps == 0:
-        return "its window holds no step of this run: lower start_percent or raise end_percent"
+        return NO_STEP
     if concept.size is not None and math.isnan(concept.size.share):
         return "the model gave values that are no numbers: lower cfg or scale"
     if concept.size is None or concept.size.share == 0:
