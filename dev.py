@@ -69,7 +69,7 @@ def main() -> int:
     gallery.add_argument("--checkpoint", metavar="FILE", required=True, help="with text encoder and autoencoder")
     gallery.add_argument("--out", metavar="DIR", help="folder for strips, index.html and report.json [gallery-NAME]")
     gallery.add_argument("--loras", metavar="DIR", help="folder with the slider files that the workflows name")
-    gallery.add_argument("--prompts", metavar="FILE", help="a changed copy of devtools/gallery.yaml")
+    gallery.add_argument("--prompts", metavar="FILE", help="a changed copy of devtools/gallery/gallery.yaml")
     gallery.add_argument("--size", type=int, metavar="PIXELS", help="of the pictures [the model's own]")
     serve = commands.add_parser("serve", help="ComfyUI with its page, the pack and the demo models")
     serve.add_argument("--port", type=int, default=8188)
@@ -111,13 +111,13 @@ def main() -> int:
     if options.command == "test":
         return run_inside(found, "-m", "devtools.test", *rest)
     if options.command == "demo":
-        return run_inside(found, "-m", "devtools.demo", "--out", str(Path(options.out).resolve()))
+        return run_inside(found, "-m", "devtools.demo.demo", "--out", str(Path(options.out).resolve()))
     if options.command == "screenshots":
-        return run_inside(found, "-m", "devtools.screenshots", "--out", str(Path(options.out).resolve()))
+        return run_inside(found, "-m", "devtools.page.screenshots", "--out", str(Path(options.out).resolve()))
     if options.command == "gallery":
-        return run_inside(found, "-m", "devtools.gallery", *gallery_options(options))
+        return run_inside(found, "-m", "devtools.gallery.gallery", *gallery_options(options))
     if options.command == "eval":
-        return run_inside(found, "-m", "devtools.evaluate", *figure_options(options))
+        return run_inside(found, "-m", "devtools.figures.evaluate", *figure_options(options))
     if options.command == "bench":
         arguments = ["--name", options.name] if options.name else []
         arguments += ["--read", str(Path(options.read).resolve())] if options.read else []
@@ -125,10 +125,10 @@ def main() -> int:
         return run_inside(found, "-m", "benchmarks", *arguments, *figure_options(options))
     if options.command == "pictures":
         out = ["--out", str(Path(options.out).resolve())] if options.out else []
-        return run_inside(found, "-m", "devtools.pictures", *options.names, *out)
+        return run_inside(found, "-m", "devtools.pictures.pictures", *options.names, *out)
     if options.command == "serve":
-        return run_inside(found, "-m", "devtools.serve", "--port", str(options.port))
-    return run_inside(found, "-m", "devtools.train", *(["--part", options.part] if options.part else []))
+        return run_inside(found, "-m", "devtools.server.serve", "--port", str(options.port))
+    return run_inside(found, "-m", "devtools.demo.train", *(["--part", options.part] if options.part else []))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import comfy.model_management
 import torch
 from semantic_steering.guidance_core import binarise, heatmap  # pyright: ignore[reportMissingImports]
 from semantic_steering.nodes.diffedit import DiffEditSampler  # pyright: ignore[reportMissingImports]
-from semantic_steering.nodes.host.diffedit import estimate_difference  # pyright: ignore[reportMissingImports]
-from semantic_steering.nodes.host.masks import to_pictures  # pyright: ignore[reportMissingImports]
-from semantic_steering.nodes.host.sampling import picture_size  # pyright: ignore[reportMissingImports]
+from semantic_steering.nodes.host.conditioning.masks import to_pictures  # pyright: ignore[reportMissingImports]
+from semantic_steering.nodes.host.editing.diffedit import estimate_difference  # pyright: ignore[reportMissingImports]
+from semantic_steering.nodes.host.run.ksampler import picture_size  # pyright: ignore[reportMissingImports]
 from semantic_steering.nodes.inversion import DDIMInvert  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 

@@ -182,7 +182,7 @@ def _build(folder: Path, marker: Path) -> None:
     _pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
     say("6/7 Chromium, for the tests in the page")
     try:
-        _run([python, str(ROOT / "devtools" / "chromium.py")], downloads)
+        _run([python, str(ROOT / "devtools" / "page" / "chromium.py")], downloads)
     except SetupError as problem:  # only those tests need it
         say(f"going on without a browser: {problem}")
     say("7/7 " + ", ".join(TYPESCRIPT))

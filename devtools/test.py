@@ -33,7 +33,7 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     variables = dict(os.environ)
     if options.compat:
-        command = ["devtools.compatibility", *rest]
+        command = ["devtools.release.compatibility", *rest]
     else:
         processors = os.cpu_count() or 1
         workers = parallel(rest, processors)

@@ -9,12 +9,12 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..guidance_core import binarise, blur_mask, check_mask_settings, grow_mask, heatmap
-from .host import diffedit as host
-from .host.inversion import Inversion, check_no_window, picture_latent
-from .host.masks import to_pictures
-from .host.previews import backdrop, fitted_pictures, heat_file, masked_picture
-from .host.progress import show_heat
-from .host.sampling import picture_size
+from .host.conditioning.masks import to_pictures
+from .host.editing import diffedit as host
+from .host.editing.inversion import Inversion, check_no_window, picture_latent
+from .host.page.previews import backdrop, fitted_pictures, heat_file, masked_picture
+from .host.page.progress import show_heat
+from .host.run.ksampler import picture_size
 from .inversion import CATEGORY, InversionType
 
 logger = logging.getLogger("semantic_steering")

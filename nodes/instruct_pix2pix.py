@@ -7,11 +7,11 @@ import math
 import torch
 from comfy_api.latest import io
 
-from .host.concepts import SEGASettings
-from .host.conditioning import check_encoded
-from .host.instruct_pix2pix import TwoScaleGuider, check_model, check_picture, encode
-from .host.progress import own_id
-from .host.sega import Page, patch_model
+from .host.conditioning.concept import SEGASettings
+from .host.conditioning.inherit import check_encoded
+from .host.editing.instruct_pix2pix import TwoScaleGuider, check_model, check_picture, encode
+from .host.page.progress import own_id
+from .host.sega.run import Page, patch_model
 from .sega import Concepts
 
 CATEGORY = "semantic steering/InstructPix2Pix"

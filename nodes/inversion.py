@@ -6,9 +6,9 @@ import math
 
 from comfy_api.latest import io
 
-from .host import inversion as host
-from .host.levels import check_levels, schedule
-from .host.sampling import scheduler_names
+from .host.editing import inversion as host
+from .host.run.ksampler import scheduler_names
+from .host.run.levels import check_levels, schedule
 
 CATEGORY = "semantic steering/DiffEdit"
 

@@ -10,12 +10,12 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..guidance_core import Window
-from .host.concepts import ConceptInput, SEGASettings, chain
-from .host.previews import activity_tiles, backdrop, one_frame
-from .host.progress import own_id
-from .host.sampling import ksample, picture_size, sampler_names, scheduler_names
-from .host.sega import Page, SEGARun, patch_model, recorded
-from .host.sweeps import captions, numbers, repeated
+from .host.conditioning.concept import ConceptInput, SEGASettings, chain
+from .host.page.previews import activity_tiles, backdrop, one_frame
+from .host.page.progress import own_id
+from .host.page.sweeps import captions, numbers, repeated
+from .host.run.ksampler import ksample, picture_size, sampler_names, scheduler_names
+from .host.sega.run import Page, SEGARun, patch_model, recorded
 
 CATEGORY = "semantic steering/SEGA"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]

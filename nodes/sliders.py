@@ -8,10 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guidance_core import Window
-from .host import lora_files
-from .host.progress import own_id, show_text
-from .host.sliders import APPLY_TO, STRONGEST, Slider, with_slider
-from .host.sweeps import captions, numbers, repeated
+from .host.lora import fitting as lora_files
+from .host.page.progress import own_id, show_text
+from .host.page.sweeps import captions, numbers, repeated
+from .host.sliders.patch import APPLY_TO, STRONGEST, Slider, with_slider
 
 logger = logging.getLogger("semantic_steering")
 

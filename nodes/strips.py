@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .host.strips import strip
+from .host.page.strips import strip
 
 
 class LabelledStrip(io.ComfyNode):

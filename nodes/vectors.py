@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .host import vectors as host
-from .host.progress import show_text
+from .host.page.progress import show_text
+from .host.sega import vectors as host
 from .sega import ALIASES, CATEGORY, LARGEST_SCALE, Vectors
 
 logger = logging.getLogger("semantic_steering")

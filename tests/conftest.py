@@ -21,7 +21,7 @@ import devtools  # noqa: E402, F401
 import guidance_core  # noqa: E402, F401
 
 sys.path.pop(0)
-sys.path += [str(ROOT / "tests" / folder) for folder in ("core", "nodes", "server")]  # the tests' own helpers
+sys.path.append(str(ROOT / "tests" / "support"))  # what tests share
 
 settings.register_profile("suite", database=None, deadline=None, derandomize=True)
 settings.load_profile("suite")

@@ -15,7 +15,7 @@ import { maskOf, outlineOf, readHeat, shareOf } from "./diffedit_outline.js";
 
 const HEIGHT = 220; // at least, like the page's own previews
 const SIDE = 1024; // of the drawing's longer side: the lines are sharp over a small picture too
-const TINT = [242, 38, 89]; // as in nodes/host/previews.py
+const TINT = [242, 38, 89]; // as in nodes/host/page/previews.py
 const OPACITY = 0.6;
 const GONE = "Run again to see the outline"; // the server's temporary files do not outlive it
 

@@ -3,7 +3,7 @@
 // Nothing here touches the page: the tests run it beside the Python.
 
 /**
- * Heat maps of a batch, as nodes/host/previews.py writes them.
+ * Heat maps of a batch, as nodes/host/page/previews.py writes them.
  * @typedef {{count: number, height: number, width: number, values: Float32Array}} Heat
  */
 

@@ -11,9 +11,9 @@ import re
 
 import pytest
 
-from devtools import chromium
-from devtools.serve import place_example
-from devtools.server import PACK, Server, lay_out
+from devtools.page import chromium
+from devtools.server.serve import place_example
+from devtools.server.server import PACK, Server, lay_out
 
 OURS = "custom_nodes.semantic-steering"  # the module that ComfyUI gives for the pack's nodes
 
@@ -28,7 +28,7 @@ def browser(tmp_path_factory):
     missing = missing or ("" if chromium.find() else f"no Chromium: {chromium.HOW}")
     if missing:
         (pytest.fail if os.environ.get("SEMANTIC_STEERING_BROWSER") == "required" else pytest.skip)(missing)
-    from devtools.browser import Browser
+    from devtools.page.browser import Browser
 
     base = lay_out(tmp_path_factory.mktemp("browser"))
     place_example(base)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from blueprints import FILES, FOLDER, parts
+from blueprint_prompts import FILES, FOLDER, parts
 
-from devtools.serve import EXAMPLE
-from devtools.server import CHECKPOINT
-from devtools.workflows import to_prompt
+from devtools.server.serve import EXAMPLE
+from devtools.server.server import CHECKPOINT
+from devtools.server.workflows import to_prompt
 
 pytestmark = pytest.mark.browser
 

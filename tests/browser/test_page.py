@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from devtools.scenes import LEFT_OUT, SCENES, workflow_file
-from devtools.server import PACK
-from devtools.workflows import load
+from devtools.demo.scenes import LEFT_OUT, SCENES, workflow_file
+from devtools.server.server import PACK
+from devtools.server.workflows import load
 
 pytestmark = pytest.mark.browser
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from devtools.client import PromptError, PromptInterrupted
-from devtools.demo import fetch
-from devtools.scenes import LEFT_OUT, SCENES, workflow_file
-from devtools.workflows import BYPASSED, load, to_prompt
+from devtools.demo.demo import fetch
+from devtools.demo.scenes import LEFT_OUT, SCENES, workflow_file
+from devtools.server.client import PromptError, PromptInterrupted
+from devtools.server.workflows import BYPASSED, load, to_prompt
 
 pytestmark = pytest.mark.browser
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import slow_reference as slow
+import slow_sega as slow
 import torch
 
 from guidance_core import Concept, Momentum, SigmaWindow, edit_term, needed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import slow_reference as slow
+import slow_sega as slow
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

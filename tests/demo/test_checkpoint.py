@@ -9,7 +9,7 @@ import torch
 from demo import evaluate
 from demo.host.portraits_model import Portraits
 from demo.portraits.attributes import ATTRIBUTES
-from devtools.evaluate import PROMPT, steer
+from devtools.figures.evaluate import PROMPT, steer
 
 SEEDS = [9_900_000 + i for i in range(64)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devtools import evaluate_editing
+from devtools.figures import editing as evaluate_editing
 
 SEED = 92_001
 

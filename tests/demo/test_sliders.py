@@ -14,7 +14,7 @@ from demo.config import CONFIG
 from demo.laboratory import Laboratory
 from demo.portraits.attributes import INDEX
 from demo.training.sliders import Slider
-from devtools import evaluate_sliders
+from devtools.figures import sliders as evaluate_sliders
 
 FILES = evaluate_sliders.files()
 SEEDS = [6_700_000 + i for i in range(3)]

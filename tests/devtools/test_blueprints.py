@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from blueprints import FILES, FOLDER, ends, inserted, parts
+from blueprint_prompts import FILES, FOLDER, ends, inserted, parts
 
-from devtools.workflows import GRAPH_INPUT, GRAPH_OUTPUT, to_prompt
+from devtools.server.workflows import GRAPH_INPUT, GRAPH_OUTPUT, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
 LOADERS = ("CheckpointLoaderSimple", "LoadImage", "UNETLoader", "VAELoader", "DualCLIPLoader")

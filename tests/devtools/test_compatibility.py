@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import devtools.test
-from devtools.compatibility import PAGE, Cell, Collector, cells_of, page
+from devtools.release.compatibility import PAGE, Cell, Collector, cells_of, page
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = {"date": "2026-01-02", "comfyui": "0.1", "torch": "2.0", "python": "3.12"}
@@ -120,7 +120,7 @@ def test_an_empty_cell_is_no_cell():
 @pytest.mark.slow
 @pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="needs ComfyUI: run `python dev.py test`")
 def test_the_page_has_exactly_the_cells_that_the_tests_fill():
-    command = [sys.executable, "-m", "devtools.compatibility", "--check"]
+    command = [sys.executable, "-m", "devtools.release.compatibility", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = cells_of(PAGE.read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def test_the_page_has_exactly_the_cells_that_the_tests_fill():
     ("arguments", "started"),
     [
         (["--co", "-q"], ["pytest", "--co", "-q"]),
-        (["--compat", "-k", "flux"], ["devtools.compatibility", "-k", "flux"]),
+        (["--compat", "-k", "flux"], ["devtools.release.compatibility", "-k", "flux"]),
     ],
 )
 def test_the_option_of_dev_py_test(arguments, started, monkeypatch):

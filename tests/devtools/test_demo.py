@@ -13,13 +13,13 @@ from PIL import Image
 
 from demo.portraits.attributes import ATTRIBUTES, INDEX
 from demo.portraits.renderer import region
-from devtools.demo import leave_out
-from devtools.report import as_asked, asks, changes, judged, judged_sweep, meaning, summary
-from devtools.results import SWEPT, background_error, fetch, own_preview, psnr, with_previews
-from devtools.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
-from devtools.serve import EXAMPLE, place_example
-from devtools.server import lay_out
-from devtools.strips import rows, strip, thumbnail, tinted
+from devtools.demo.demo import leave_out
+from devtools.demo.report import as_asked, asks, changes, judged, judged_sweep, meaning, summary
+from devtools.demo.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
+from devtools.demo.strips import rows, strip, thumbnail, tinted
+from devtools.server.results import SWEPT, background_error, fetch, own_preview, psnr, with_previews
+from devtools.server.serve import EXAMPLE, place_example
+from devtools.server.server import lay_out
 
 
 class FixedJudge:

@@ -16,8 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from devtools import chromium, environment
+from devtools import environment
 from devtools.environment import SetupError
+from devtools.page import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,12 +15,12 @@ import pytest
 import yaml
 from PIL import Image
 
-import devtools.gallery
-from devtools.checkpoints import Checkpoint
-from devtools.gallery import PROMPTS, Gallery, chosen_family, replace
-from devtools.gallery_page import caption, measured, page, texts
-from devtools.gallery_plan import Family, GalleryError, Plan, Scene, Wishes, plan, read, sliders, suited
-from devtools.scenes import workflow_file
+import devtools.gallery.plan
+from devtools.demo.scenes import workflow_file
+from devtools.gallery.checkpoints import Checkpoint
+from devtools.gallery.gallery import PROMPTS, Gallery, chosen_family, replace
+from devtools.gallery.page import caption, measured, page, texts
+from devtools.gallery.plan import Family, GalleryError, Plan, Scene, Wishes, plan, read, sliders, suited
 
 ROOT = Path(__file__).resolve().parents[2]
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def test_only_what_is_made_from_a_change_is_made_again(loras):
     assert remade(first, planned(checkpoint=owned(sha256="bb"), loras=loras)) == every
     assert remade(first, planned(loras=loras, size=512)) == every
     assert remade(first, planned(loras=loras, steps=8)) == every
-    devtools.gallery_plan._hash.cache_clear()  # as a new process has it
+    devtools.gallery.plan._hash.cache_clear()  # as a new process has it
     (loras / "age.pt").write_bytes(b"another")
     assert remade(first, planned(loras=loras)) == {"four_sliders", "slider_sweep"}
 

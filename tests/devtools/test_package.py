@@ -14,7 +14,7 @@ from posixpath import normpath
 
 import pytest
 
-from devtools import package
+from devtools.release import package
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -107,7 +107,7 @@ def test_it_imports_only_what_comfyui_requires():
 @needs_comfyui
 @pytest.mark.slow
 def test_it_loads_by_itself_and_brings_no_module_that_comfyui_had_not_imported(unpacked):
-    command = [sys.executable, "-m", "devtools.loading", str(unpacked)]
+    command = [sys.executable, "-m", "devtools.release.loading", str(unpacked)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from devtools.demo.scenes import SCENES, workflow_file
 from devtools.host import ROOT
-from devtools.picture_table import PICTURES
-from devtools.picture_takes import AGAIN, DOCS, HELP, PREVIEW, Picture, Take
-from devtools.pictures import POSITION, changed, main, nodes
-from devtools.scenes import SCENES, workflow_file
-from devtools.workflows import load, to_prompt
+from devtools.pictures.pictures import POSITION, changed, main, nodes
+from devtools.pictures.table import PICTURES
+from devtools.pictures.takes import AGAIN, DOCS, HELP, PREVIEW, Picture, Take
+from devtools.server.workflows import load, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
 KB = 1024

@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 
-from devtools.client import PromptError, PromptInterrupted, _check, refusal, seconds
-from devtools.server import FOLDERS, Server, ServerError, free_port, lay_out, link
+from devtools.server.client import PromptError, PromptInterrupted, _check, refusal, seconds
+from devtools.server.server import FOLDERS, Server, ServerError, free_port, lay_out, link
 
 
 def test_the_base_directory_is_laid_out_again_and_again(tmp_path):
@@ -90,7 +90,7 @@ def test_an_interruption_just_before_the_block_stops_the_server_too(tmp_path, mo
     def interrupted(text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("devtools.server.say", interrupted)
+    monkeypatch.setattr("devtools.server.server.say", interrupted)
     server = Server(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         server.__enter__()
@@ -100,7 +100,7 @@ def test_an_interruption_just_before_the_block_stops_the_server_too(tmp_path, mo
 
 TERMINATED = """
 import pathlib, signal, sys, time
-from devtools.server import Server, leave_when_terminated
+from devtools.server.server import Server, leave_when_terminated
 leave_when_terminated()
 with Server(pathlib.Path(sys.argv[1])) as server:
     server.wait()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from devtools.translations import LANGUAGES, definitions_file, mark_translated, problems
+from devtools.release.translations import LANGUAGES, definitions_file, mark_translated, problems
 
 ENGLISH = {
     "display_name": "SEGA Guidance",

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from devtools.report import meaning
-from devtools.results import with_previews
-from devtools.scenes import (
+from devtools.demo.report import meaning
+from devtools.demo.scenes import (
     LEFT_OUT,
     SCENES,
     SLIDER_NODES,
@@ -22,8 +21,9 @@ from devtools.scenes import (
     override,
     workflow_file,
 )  # fmt: skip
-from devtools.serve import EXAMPLE
-from devtools.workflows import load, to_prompt
+from devtools.server.results import with_previews
+from devtools.server.serve import EXAMPLE
+from devtools.server.workflows import load, to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted({*SCENES, *LEFT_OUT})

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from devtools.scenes import LEFT_OUT, SCENES, workflow_file
-from devtools.workflows import load
+from devtools.demo.scenes import LEFT_OUT, SCENES, workflow_file
+from devtools.server.workflows import load
 
 TITLE, SLOT = 30, 20  # heights of a node's title bar and of a row of sockets
 # The least height at which both renderers draw a node as it is stored; smaller ones they enlarge (page 1.47.12).

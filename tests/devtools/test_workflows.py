@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.workflows import WorkflowError, to_prompt
+from devtools.server.workflows import WorkflowError, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
 SAMPLER = [7, "randomize", 20, 8.0, "euler", "normal", 1.0]

@@ -40,7 +40,7 @@ def test_files_are_listed():
 
 @pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="needs ComfyUI: run `python dev.py test`")
 def test_locale_is_in_step_with_the_schemas():
-    command = [sys.executable, "-m", "devtools.locales", "--check", "--inside", os.environ["COMFYUI_PATH"]]
+    command = [sys.executable, "-m", "devtools.release.locales", "--check", "--inside", os.environ["COMFYUI_PATH"]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -7,13 +7,13 @@ import math
 import comfy.nested_tensor
 import comfy.samplers
 import pytest
-import tiny
+import tiny_models
 import torch
-from semantic_steering.nodes.host.conditioning import check_latent
+from semantic_steering.nodes.host.conditioning.inherit import check_latent
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 
-POSITIVE, NEGATIVE, TARGET = tiny.stub_cond(1), tiny.stub_cond(2), tiny.stub_cond(3)
-LATENT = {"samples": torch.zeros(1, *tiny.SIZE)}
+POSITIVE, NEGATIVE, TARGET = tiny_models.stub_cond(1), tiny_models.stub_cond(2), tiny_models.stub_cond(3)
+LATENT = {"samples": torch.zeros(1, *tiny_models.SIZE)}
 NOT_NUMBERS = [math.nan, math.inf, -math.inf]
 
 
@@ -41,7 +41,7 @@ def refused(message, calls, **options):
 
 @pytest.fixture
 def calls():
-    return tiny.recorded(tiny.stub_model())
+    return tiny_models.recorded(tiny_models.stub_model())
 
 
 def test_a_latent_without_height_and_width(calls):
@@ -111,7 +111,7 @@ class TestConceptNodes:
             node(concepts=concepts)
 
 
-@pytest.mark.parametrize("concepts", [None, (tiny.concept(TARGET),)], ids=["unconnected", "one concept"])
+@pytest.mark.parametrize("concepts", [None, (tiny_models.concept(TARGET),)], ids=["unconnected", "one concept"])
 class TestSettings:
     """Checked even where no concept is connected: a wrong number must not wait for the day one is."""
 
@@ -136,51 +136,58 @@ class TestSettings:
 
 
 def test_a_concept_of_another_model_family_is_refused_with_both_widths():
-    calls = tiny.recorded(tiny.unet_model())
-    other = [[tiny.noise(1, 4, 24), {}]]
-    concepts = (tiny.concept(tiny.unet_cond(1)), tiny.concept(other))
+    calls = tiny_models.recorded(tiny_models.unet_model())
+    other = [[tiny_models.noise(1, 4, 24), {}]]
+    concepts = (tiny_models.concept(tiny_models.unet_cond(1)), tiny_models.concept(other))
     message = r"concept 'test': its conditioning has 24 text features, the positive has 16.*Connect the CLIP"
     latent = {"samples": torch.zeros(1, 4, 8, 8)}
-    refused(message, calls, latent=latent, positive=tiny.unet_cond(2), negative=tiny.unet_cond(3), concepts=concepts)
+    refused(
+        message,
+        calls,
+        latent=latent,
+        positive=tiny_models.unet_cond(2),
+        negative=tiny_models.unet_cond(3),
+        concepts=concepts,
+    )
 
 
 def test_a_pooled_vector_of_another_width_is_refused_too(calls):
-    concept = tiny.concept(tiny.stub_cond(3, pooled_output=torch.zeros(1, 768)))
-    positive = tiny.stub_cond(1, pooled_output=torch.zeros(1, 1280))
+    concept = tiny_models.concept(tiny_models.stub_cond(3, pooled_output=torch.zeros(1, 768)))
+    positive = tiny_models.stub_cond(1, pooled_output=torch.zeros(1, 1280))
     refused(r"has 768 pooled text features, the positive has 1280", calls, positive=positive, concepts=(concept,))
 
 
 def test_a_picture_of_another_model_family_is_refused_with_both_channel_counts(calls):
-    latent = {"samples": tiny.noise(1, 16, 6, 6)}
+    latent = {"samples": tiny_models.noise(1, 16, 6, 6)}
     message = (
         r"latent_image has 16 channels, this model's latents have 4.*Encode the picture with this checkpoint's VAE"
     )
-    refused(message, calls, latent=latent, concepts=(tiny.concept(TARGET),))
+    refused(message, calls, latent=latent, concepts=(tiny_models.concept(TARGET),))
 
 
 def test_an_empty_latent_of_another_family_is_what_the_host_makes_of_it(calls):
     latent = {"samples": torch.zeros(1, 16, 6, 6)}
-    result, *_ = sega_sampler(calls.model, latent, concepts=(tiny.concept(TARGET),)).args
+    result, *_ = sega_sampler(calls.model, latent, concepts=(tiny_models.concept(TARGET),)).args
     assert result["samples"].shape == (1, 4, 6, 6)
 
 
 def test_a_packed_latent(calls):
-    nested = comfy.nested_tensor.NestedTensor([torch.zeros(1, *tiny.SIZE), torch.zeros(1, 8, 10)])
+    nested = comfy.nested_tensor.NestedTensor([torch.zeros(1, *tiny_models.SIZE), torch.zeros(1, 8, 10)])
     message = r"cannot steer a packed latent \(2 parts.*Sample the parts separately, or remove SEGA"
-    refused(message, calls, latent={"samples": nested}, concepts=(tiny.concept(TARGET),))
+    refused(message, calls, latent={"samples": nested}, concepts=(tiny_models.concept(TARGET),))
 
 
 def test_after_a_refusal_a_good_run_is_as_if_nothing_had_happened(calls):
-    good = {"concepts": (tiny.concept(TARGET),)}
+    good = {"concepts": (tiny_models.concept(TARGET),)}
     first, *_ = sega_sampler(calls.model, **good).args
     with pytest.raises(ValueError, match="latent_image has 16 channels"):
-        sega_sampler(calls.model, {"samples": tiny.noise(1, 16, 6, 6)}, **good)
+        sega_sampler(calls.model, {"samples": tiny_models.noise(1, 16, 6, 6)}, **good)
     second, *_ = sega_sampler(calls.model, **good).args
     assert torch.equal(first["samples"], second["samples"])
 
 
 def test_sixteen_concepts_run(calls):
-    concepts = tuple(tiny.concept(tiny.stub_cond(20 + i), 1.0, 0.9) for i in range(16))
+    concepts = tuple(tiny_models.concept(tiny_models.stub_cond(20 + i), 1.0, 0.9) for i in range(16))
     _, activity, _ = sega_sampler(calls.model, concepts=concepts).args
     assert calls.batches == [18] * 3
     assert all(activity[i].any() for i in range(16))

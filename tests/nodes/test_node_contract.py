@@ -8,14 +8,14 @@ import math
 import sys
 
 import pytest
-import tiny
+import tiny_models
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from semantic_steering.nodes import NODES
 from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
-from semantic_steering.nodes.host.concepts import ConceptInput
-from semantic_steering.nodes.host.lora_files import MissingClip
+from semantic_steering.nodes.host.conditioning.concept import ConceptInput
+from semantic_steering.nodes.host.lora.fitting import MissingClip
 from semantic_steering.nodes.instruct_pix2pix import InstructPix2PixGuider
 from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
@@ -270,7 +270,7 @@ class FakeClip:
         return text
 
     def encode_from_tokens_scheduled(self, tokens):
-        return tiny.stub_cond(len(tokens))
+        return tiny_models.stub_cond(len(tokens))
 
 
 class TestCalledDirectly:
@@ -287,7 +287,7 @@ class TestCalledDirectly:
 
     def test_removing_turns_the_sign_of_the_scale(self):
         (entry,) = SEGAConcept.execute(FakeClip(), "glasses", direction="remove", scale=3.0).args[0]
-        (opposite,) = SEGAConceptConditioning.execute(tiny.stub_cond(1), direction="remove", scale=-3.0).args[0]
+        (opposite,) = SEGAConceptConditioning.execute(tiny_models.stub_cond(1), direction="remove", scale=-3.0).args[0]
         assert (entry.scale, opposite.scale) == (-3.0, 3.0)
 
     def test_chaining_keeps_the_order_and_the_given_chain(self):
@@ -300,8 +300,8 @@ class TestCalledDirectly:
         from nodes import common_ksampler
 
         assert not torch.is_inference_mode_enabled()
-        model, positive, negative = tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2)
-        (concepts,) = SEGAConceptConditioning.execute(tiny.unet_cond(3)).args
+        model, positive, negative = tiny_models.unet_model(), tiny_models.unet_cond(1), tiny_models.unet_cond(2)
+        (concepts,) = SEGAConceptConditioning.execute(tiny_models.unet_cond(3)).args
         (patched,) = SEGAGuidance.execute(model, concepts).args
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
         arguments = (3, 5, 4.0, "euler", "normal", positive, negative, latent)
@@ -309,13 +309,17 @@ class TestCalledDirectly:
         together, activity, _ = SEGASampler.execute(model, *arguments, concepts=concepts).args
         (plain,) = common_ksampler(model, *arguments)
         assert torch.equal(separate["samples"], together["samples"])
-        assert tiny.relative(together["samples"], plain["samples"]) > 0.01
+        assert tiny_models.relative(together["samples"], plain["samples"]) > 0.01
         assert 0 < activity.mean() < 0.5
         assert not together["samples"].requires_grad
 
     def test_inside_inference_mode_the_bits_are_the_same(self):
-        model, concept = tiny.unet_model(), tiny.concept(tiny.unet_cond(3), 5.0, 0.9, 0.2)
-        positive, negative, latent = tiny.unet_cond(1), tiny.unet_cond(2), {"samples": torch.zeros(1, 4, 8, 8)}
+        model, concept = tiny_models.unet_model(), tiny_models.concept(tiny_models.unet_cond(3), 5.0, 0.9, 0.2)
+        positive, negative, latent = (
+            tiny_models.unet_cond(1),
+            tiny_models.unet_cond(2),
+            {"samples": torch.zeros(1, 4, 8, 8)},
+        )
         arguments = (model, 3, 4, 4.0, "euler", "normal", positive, negative, latent)
         outside = SEGASampler.execute(*arguments, concepts=(concept,)).args[0]["samples"]
         with torch.inference_mode():
@@ -325,8 +329,8 @@ class TestCalledDirectly:
 
     def test_invert_mask_and_edit_a_picture(self):
         assert not torch.is_inference_mode_enabled()
-        model, empty, source, target = tiny.unet_model(), *(tiny.unet_cond(seed) for seed in (1, 2, 3))
-        latent = {"samples": tiny.noise(1, 4, 8, 8)}
+        model, empty, source, target = tiny_models.unet_model(), *(tiny_models.unet_cond(seed) for seed in (1, 2, 3))
+        latent = {"samples": tiny_models.noise(1, 4, 8, 8)}
         inversion, noise, sigmas, inverted = DDIMInvert.execute(model, empty, latent, steps=4, method="ddim").args
         assert len(inversion.latents) == len(sigmas) == 4  # 3 of 4 steps
         assert noise.generate_noise(latent).shape == inverted["samples"].shape == (1, 4, 8, 8)
@@ -334,13 +338,15 @@ class TestCalledDirectly:
         assert mask.shape == heatmap.shape == (1, 64, 64)
         (edited,) = DiffEditSampler.execute(model, target, empty, inversion, mask).args
         assert not edited["samples"].requires_grad
-        assert tiny.relative(edited["samples"], latent["samples"]) > 0.01
+        assert tiny_models.relative(edited["samples"], latent["samples"]) > 0.01
 
     @pytest.mark.parametrize("maps", [0, -1])
     def test_no_maps(self, maps):
-        latent = {"samples": tiny.noise(1, 4, 8, 8)}
+        latent = {"samples": tiny_models.noise(1, 4, 8, 8)}
         with pytest.raises(ValueError, match=rf"maps is {maps}; at least 1 noise is needed"):
-            DiffEditMask.execute(tiny.unet_model(), tiny.unet_cond(1), tiny.unet_cond(2), latent, maps=maps)
+            DiffEditMask.execute(
+                tiny_models.unet_model(), tiny_models.unet_cond(1), tiny_models.unet_cond(2), latent, maps=maps
+            )
 
 
 def test_the_hosts_cache_may_look_at_a_clip_that_nobody_connected():

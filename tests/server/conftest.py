@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import PICTURE
 from PIL import Image
+from server_prompts import PICTURE
 
 from devtools.host import prepare_comfyui
-from devtools.server import Server, lay_out, link
+from devtools.server.server import Server, lay_out, link
 
 HERE = Path(__file__).parent
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 
 import pytest
-from graphs import CONCEPT, SETTINGS, assert_refused, assert_still_runs, concept, guided, node, sega_sampler, swept
+from server_prompts import (
+    CONCEPT,
+    SETTINGS,
+    assert_refused,
+    assert_still_runs,
+    concept,
+    guided,
+    node,
+    sega_sampler,
+    swept,
+)
 
-from devtools.client import PromptError
+from devtools.server.client import PromptError
 
 pytestmark = pytest.mark.server
 FLOATS = ("scale", "start_percent", "threshold", "end_percent")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from graphs import (
+from server_prompts import (
     INVERT,
     MASK,
     assert_refused,
@@ -21,7 +21,7 @@ from graphs import (
     node,
 )
 
-from devtools.client import PromptError
+from devtools.server.client import PromptError
 
 pytestmark = pytest.mark.server
 

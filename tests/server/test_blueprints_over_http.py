@@ -8,11 +8,11 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from blueprints import FILES, FOLDER, inserted
-from graphs import CONCEPT, PICTURE, SAMPLING, guided, latent, node, plain, slider
+from blueprint_prompts import FILES, FOLDER, inserted
 from PIL import Image
+from server_prompts import CONCEPT, PICTURE, SAMPLING, guided, latent, node, plain, slider
 
-from devtools.server import PACK
+from devtools.server.server import PACK
 
 pytestmark = pytest.mark.server
 

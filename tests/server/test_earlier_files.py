@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devtools.demo import fetch, with_previews
-from devtools.scenes import SCENES, override
-from devtools.workflows import load, to_prompt
+from devtools.demo.demo import fetch, with_previews
+from devtools.demo.scenes import SCENES, override
+from devtools.server.workflows import load, to_prompt
 
 pytestmark = pytest.mark.server
 EARLIER = Path(__file__).parent / "earlier"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from graphs import (
+from server_prompts import (
     CONCEPT,
     INSTRUCT_PIX2PIX,
     KONTEXT,
@@ -19,12 +19,12 @@ from graphs import (
     node,
 )
 
-from devtools.client import Prompt
-from devtools.demo import place
+from devtools.demo.demo import place
+from devtools.demo.scenes import SIZE, SOMEONE, Scene, override, workflow_file
 from devtools.host import prepare_comfyui
-from devtools.results import fetch
-from devtools.scenes import SIZE, SOMEONE, Scene, override, workflow_file
-from devtools.workflows import load, to_prompt
+from devtools.server.client import Prompt
+from devtools.server.results import fetch
+from devtools.server.workflows import load, to_prompt
 
 pytestmark = pytest.mark.server
 
@@ -34,7 +34,7 @@ STEPS = 3
 @pytest.fixture(scope="module", autouse=True)
 def _edit_models(server):
     prepare_comfyui(cpu=True)
-    from edit_models import write_edit_models
+    from edit_checkpoints import write_edit_models
 
     write_edit_models(server.base / "models")
 

@@ -11,10 +11,10 @@ import aiohttp
 import numpy as np
 import pytest
 import torch
-from graphs import PICTURE, calls, continued, decoded, inverted, latent, masked, node
 from PIL import Image
+from server_prompts import PICTURE, calls, continued, decoded, inverted, latent, masked, node
 
-from devtools.client import Prompt, PromptInterrupted
+from devtools.server.client import Prompt, PromptInterrupted
 
 pytestmark = pytest.mark.server
 

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from devtools.checkpoints import CheckpointError, examine
+from devtools.gallery.checkpoints import CheckpointError, examine
 from devtools.host import ROOT, prepare_comfyui
 
 SIDE = 128
@@ -46,7 +46,7 @@ WISHES = {
 def sd15(tmp_path_factory):
     prepare_comfyui(cpu=True)
     import comfy.supported_models
-    from edit_models import SD15, write_checkpoint
+    from edit_checkpoints import SD15, write_checkpoint
 
     file = tmp_path_factory.mktemp("gallery") / "mine.safetensors"
     write_checkpoint(file, comfy.supported_models.SD15({**SD15, "in_channels": 4}))
@@ -55,7 +55,7 @@ def sd15(tmp_path_factory):
 
 
 def start(checkpoint: Path, out: Path, prompts: Path) -> psutil.Popen:
-    command = [sys.executable, "-m", "devtools.gallery", "--checkpoint", str(checkpoint), "--out", str(out)]
+    command = [sys.executable, "-m", "devtools.gallery.gallery", "--checkpoint", str(checkpoint), "--out", str(out)]
     return psutil.Popen(
         [*command, "--prompts", str(prompts)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

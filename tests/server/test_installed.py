@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from devtools import package
 from devtools.host import ROOT
-from devtools.server import FOLDERS, Server
+from devtools.release import package
+from devtools.server.server import FOLDERS, Server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 NAME = "semantic-steering-main"  # of a downloaded archive; the host serves no files of a folder with a space

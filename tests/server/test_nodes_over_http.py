@@ -7,15 +7,15 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from graphs import SETTINGS, calls, concept, guided, latent, node, plain, sega_sampler, swept
 from PIL import Image
+from server_prompts import SETTINGS, calls, concept, guided, latent, node, plain, sega_sampler, swept
 
-from devtools.demo import place
+from devtools.demo.demo import place
+from devtools.demo.scenes import LEFT_OUT, SCENES, override, workflow_file
 from devtools.host import ROOT
-from devtools.results import MASK, fetch, measure, with_previews
-from devtools.scenes import LEFT_OUT, SCENES, override, workflow_file
-from devtools.server import PACK
-from devtools.workflows import load, to_prompt
+from devtools.server.results import MASK, fetch, measure, with_previews
+from devtools.server.server import PACK
+from devtools.server.workflows import load, to_prompt
 
 pytestmark = pytest.mark.server
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 import torch
-from graphs import calls, concept, guided, latent
+from server_prompts import calls, concept, guided, latent
 
-from devtools.client import PromptInterrupted
+from devtools.server.client import PromptInterrupted
 
 pytestmark = pytest.mark.server
 

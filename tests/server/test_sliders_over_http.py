@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from graphs import assert_refused, assert_still_runs, calls, latent, node, plain, slider, slider_sweep
+from server_prompts import assert_refused, assert_still_runs, calls, latent, node, plain, slider, slider_sweep
 
 from devtools.host import has_accelerator
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from graphs import assert_refused, assert_still_runs, calls, latent, node, plain, sega_sampler
 from safetensors import safe_open
 from safetensors.torch import save_file
+from server_prompts import assert_refused, assert_still_runs, calls, latent, node, plain, sega_sampler
 
 pytestmark = pytest.mark.server
 

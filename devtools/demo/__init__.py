@@ -1,0 +1,1 @@
+"""The workflow files on the portraits domain, judged; training it."""

@@ -1,0 +1,49 @@
+"""`dev.py train-demo`: trains the demo domain; stops and resumes at any moment."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from ..environment import cache_folder, say
+from ..host import prepare_comfyui
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py train-demo")
+    parser.add_argument(
+        "--part", choices=("vae", "model", "judge", "sliders"), help="only this part [all, in this order]"
+    )
+    part = parser.parse_args().part
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("semantic_steering").setLevel(logging.INFO)
+    prepare_comfyui(cpu=True)
+    from comfy.cli_args import args
+
+    args.use_pytorch_cross_attention = True  # the default on a CPU is slower to differentiate
+    # ComfyUI must be set up before the demo's modules import it.
+    from demo.training import judge, model, sliders, vae
+    from demo.training.export import CHECKPOINT, export
+
+    folder = cache_folder() / "training"
+    say(f"training in {folder}; stop with Ctrl-C, run again to go on")
+    try:
+        if part in (None, "vae"):
+            vae.train(folder)
+        if part in (None, "model"):
+            unet, text = model.train(folder)
+            export(folder, unet, text, vae.train(folder))
+            sys.stdout.write(f"{CHECKPOINT}\n")
+        if part in (None, "judge"):
+            judge.train(folder)
+        if part in (None, "sliders"):
+            sliders.train(folder)
+    except KeyboardInterrupt:
+        say("interrupted; run the command again to go on from the last saved state")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""`dev.py eval`: the figures of docs/evaluation.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..host import prepare_comfyui
+from . import editing as evaluate_editing
+from . import sega as evaluate_sega
+from . import sliders as evaluate_sliders
+
+PROMPT = "a portrait of a person with no hat"
+
+
+def steer(lab: Any, text: str, **settings: Any) -> Any:
+    """The checkpoint's model behind SEGA Concept and SEGA Guidance, with their defaults but for `settings`."""
+    sega = evaluate_editing.pack("nodes.sega")
+    concepts = sega.SEGAConcept.execute(clip=lab.clip, text=text, **settings).result[0]
+    return sega.SEGAGuidance.execute(model=lab.model, concepts=concepts).result[0]
+
+
+def figures(out: Path | None, quick: bool) -> dict[str, Any]:
+    """Everything the evaluation page shows. ComfyUI must be prepared. quick: a fraction of the samples."""
+    from demo import evaluate
+    from demo.judge import Judge
+    from demo.laboratory import Laboratory
+    from demo.portraits.attributes import ATTRIBUTES
+    from demo.portraits.captions import PRESENT
+
+    lab, judge = Laboratory(), Judge.load()
+    lab.pictures([1], lab.encode(PROMPT))  # loads the models, so that the next one is a fair time
+    started = time.perf_counter()
+    lab.pictures([2], lab.encode(PROMPT))
+    result: dict[str, Any] = {
+        "seconds_per_picture": time.perf_counter() - started,
+        "reconstruction_db": evaluate.reconstruction(lab, 32 if quick else 256),
+        "judge": evaluate.judge_accuracy(judge, 256 if quick else 2048),
+        "faithfulness": evaluate.faithfulness(lab, judge, 64 if quick else 512),
+    }
+    seeds = [evaluate.EDIT_SEED + i for i in range(8 if quick else 64)]
+    texts = {name: PRESENT[name][0].removeprefix("a ") if name in PRESENT else name for name in ATTRIBUTES}
+    steered = {name: steer(lab, text) for name, text in texts.items()}
+    result["edits"] = evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
+    result["sega"] = evaluate_sega.figures(lab, judge, out, quick)
+    result["editing"] = evaluate_editing.figures(lab, judge, out, quick)
+    result["sliders"] = evaluate_sliders.figures(lab, judge, out, quick)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py eval")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    prepare_comfyui()
+    text = json.dumps(figures(options.out, options.quick), indent=1)
+    sys.stdout.write(text + "\n")
+    if options.json is not None:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

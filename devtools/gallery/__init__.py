@@ -1,0 +1,1 @@
+"""The workflow files on a checkpoint of one's own."""

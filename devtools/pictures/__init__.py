@@ -1,0 +1,1 @@
+"""The pictures of settings in the help pages."""

@@ -1,0 +1,174 @@
+"""What a strip of `dev.py pictures` is made of, and the nodes that its takes add to a workflow file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..demo.scenes import SIZE
+from ..server.client import Prompt
+
+BEFORE, AGAIN, AFTER, PREVIEW, PLACE, HEAT = "before", "again", "after", "preview", "place", "heat"
+HELP, DOCS = "web/docs/img", "docs/img"  # a help page in ComfyUI can only show what lies under web/
+CHECKPOINT, CONCEPT, GUIDANCE, MASK = "CheckpointLoaderSimple", "SEGAConcept", "SEGAGuidance", "DiffEditMask"
+Changes = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Take:
+    """One picture of a strip.
+
+    label: its caption, lines separated by a line break. changes: {class, title or id of a node: {input: value}}.
+    added: nodes beside the workflow's own. shows: BEFORE, AGAIN (the middle one of three) or AFTER of the workflow's
+    comparison; PREVIEW, what the workflow itself previews; or the id of an added preview, of which PLACE is drawn over
+    the picture as a mask. workflow: another file than the strip's.
+    """
+
+    label: str
+    changes: Changes = field(default_factory=dict)
+    added: Prompt = field(default_factory=dict)
+    shows: str = AFTER
+    workflow: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A strip: the demo's scene of a workflow file with one seed. common: what is changed for all its takes.
+
+    columns: at most that many pictures in a row; three can still be read in the page's narrow help panel.
+    """
+
+    workflow: str
+    seed: int
+    takes: tuple[Take, ...]
+    common: Changes = field(default_factory=dict)
+    folder: str = HELP
+    side: int = SIZE
+    columns: int = 3
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def text(words: str) -> dict[str, Any]:
+    return node("CLIPTextEncode", text=words, clip=[CHECKPOINT, 1])
+
+
+# DiffEdit Mask's own preview is no output: the server does not send it again for a mask that it has kept.
+FOUND: Prompt = {"found": node("MaskToImage", mask=[MASK, 0]), PLACE: node("PreviewImage", images=["found", 0])}
+HEATED: Prompt = {"hot": node("MaskToImage", mask=[MASK, 1]), HEAT: node("PreviewImage", images=["hot", 0])}
+EVERYWHERE: Prompt = {"everywhere": node("SolidMask", value=1.0, width=SIZE, height=SIZE)}
+EYES: Prompt = {
+    "black": node("SolidMask", value=0.0, width=SIZE, height=SIZE),
+    "white": node("SolidMask", value=1.0, width=80, height=40),
+    "eyes": node("MaskComposite", destination=["black", 0], source=["white", 0], x=24, y=44, operation="add"),
+}
+
+
+def values(
+    kind: str, name: str, captions: dict[Any, str], shows: str = AFTER, added: Prompt | None = None
+) -> tuple[Take, ...]:
+    """One input of one node at several values: {value: what it does}."""
+
+    def label(value: Any) -> str:
+        return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+    return tuple(
+        Take(f"{label(value)}\n{words}", {kind: {name: value}}, added or {}, shows) for value, words in captions.items()
+    )
+
+
+def sega_sampler(seed: int) -> dict[str, Any]:
+    """SEGA Sampler with the settings of the workflow's KSampler."""
+    return node(
+        "SEGASampler", model=[CHECKPOINT, 0], seed=seed, steps=25, cfg=5.0, sampler_name="euler", scheduler="normal",
+        denoise=1.0, positive=["Positive prompt", 0], negative=["Negative prompt", 0],
+        latent_image=["EmptyLatentImage", 0], momentum_scale=0.0, momentum_beta=0.4, threshold_over="channel",
+        base="auto", concepts=[CONCEPT, 0],
+    )  # fmt: skip
+
+
+def activity(seed: int) -> Prompt:
+    """Where the concept acted, previewed."""
+    return {
+        "sampled": sega_sampler(seed),
+        "acted": node("MaskToImage", mask=["sampled", 1]),
+        "activity": node("PreviewImage", images=["acted", 0]),
+    }
+
+
+def recorded(seed: int, words: str) -> Prompt:
+    """The edit, recorded, on the model; and another prompt to use it with."""
+    return {
+        "sampled": sega_sampler(seed),
+        "other prompt": text(words),
+        "vectors": node("SEGAApplyVectors", model=[CHECKPOINT, 0], vectors=["sampled", 2], scale=1.0),
+    }
+
+
+def diffedit_of_generated(source: str, target: str) -> Prompt:
+    """DiffEdit on the picture that a workflow generates, so that one original has edits of several methods."""
+    return {
+        "empty": text(""),
+        "source": text(source),
+        "target": text(target),
+        "found": node(
+            MASK, model=[CHECKPOINT, 0], source=["source", 0], target=["target", 0],
+            latent_image=["KSampler: before", 0], strength=0.5, threshold=0.5, grow=0, blur=8, maps=10, clamp=3.0,
+            seed=0,
+        ),
+        "inverted": node(
+            "DDIMInvert", model=[CHECKPOINT, 0], positive=["empty", 0], latent_image=["KSampler: before", 0],
+            steps=25, scheduler="normal", denoise=0.8, cfg=1.0, method="fixed point", iterations=8, seed=0,
+        ),
+        "edited": node(
+            "DiffEditSampler", model=[CHECKPOINT, 0], positive=["target", 0], negative=["empty", 0],
+            inversion=["inverted", 0], mask=["found", 0], cfg=5.0,
+        ),
+        "decoded": node("VAEDecode", samples=["edited", 0], vae=[CHECKPOINT, 2]),
+        "pasted": node(
+            "ImageCompositeMasked", destination=["VAE Decode: before", 0], source=["decoded", 0], mask=["found", 0],
+            x=0, y=0, resize_source=False,
+        ),
+        "diffedit": node("PreviewImage", images=["pasted", 0]),
+    }  # fmt: skip
+
+
+def sega_sweep(words: str, scales: str) -> Take:
+    """SEGA Sweep in the place of the slider of a workflow that makes a strip."""
+    added = {
+        "concept": node(
+            CONCEPT, clip=[CHECKPOINT, 1], text=words, direction="add", scale=5.0, start_percent=0.2, threshold=0.9,
+            end_percent=1.0,
+        ),
+        "swept": node("SEGASweep", concepts=["concept", 0], latent_image=["EmptyLatentImage", 0], scales=scales),
+        "guided": node(
+            GUIDANCE, model=[CHECKPOINT, 0], concepts=["swept", 0], momentum_scale=0.0, momentum_beta=0.4,
+            threshold_over="channel", base="auto",
+        ),
+    }  # fmt: skip
+    sampler = {"model": ["guided", 0], "latent_image": ["swept", 1]}
+    return Take("", {"LabelledStrip": {"labels": ["swept", 2]}, "KSampler": sampler}, added, PREVIEW)
+
+
+def of_four(*shown: str) -> Changes:
+    """Of the four concepts of the file only these."""
+    names = ("glasses", "smile", "gray hair", "beard")
+    return {f"SEGA Concept: {name}": {"scale": 0.0} for name in names if name not in shown}
+
+
+def inverted_plainly(steps: int, words: str) -> Take:
+    """The papers' plain step, with that many of them, and the picture again."""
+    changes = {
+        "DDIMInvert": {"steps": steps, "method": "ddim"},
+        "KSamplerAdvanced": {"steps": steps, "start_at_step": steps - int(steps * 0.8 + 1e-6)},
+    }
+    return Take(f"steps {steps}\n{words}", changes, shows=AGAIN)
+
+
+def inverted_to(denoise: float, words: str) -> Take:
+    """The picture inverted so far, then decoded with the new prompt."""
+    start = 25 - int(25 * denoise + 1e-6)
+    changes = {"DDIMInvert": {"denoise": denoise}, "KSamplerAdvanced": {"start_at_step": start}}
+    return Take(f"denoise {denoise:g}\n{words}", changes)

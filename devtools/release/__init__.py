@@ -1,0 +1,1 @@
+"""What is made or checked for a release: package, locales, compatibility."""

@@ -1,0 +1,1 @@
+"""Editing given pictures: inversion, DiffEdit, InstructPix2Pix."""

@@ -1,0 +1,265 @@
+"""DDIM inversion inside the host: a Sampler that walks the schedule upwards, and what it hands out."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ....guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
+from ..conditioning.inherit import check_encoded
+from ..page.progress import show_text, stop_if_cancelled
+from ..run.identity import ModelIdentity
+from ..run.levels import input_scale, shares, with_noise
+from ..sega import run as sega
+from ..sega import vectors
+from ..sliders import patch as sliders
+
+logger = logging.getLogger("semantic_steering")
+
+VERSION = 1
+METHODS = ("fixed point", "ddim", "random")
+# Patches that act in a part of the run only: an inversion would undo what the later decode does not do.
+# By key: what it is, and the nodes that make it.
+WINDOWED = {
+    sega.KEY: ("SEGA Guidance", "SEGA Guidance"),
+    vectors.KEY: ("concept vectors", "SEGA Apply Vectors"),
+    sliders.KEY: ("a slider with a window or a sweep", "Slider LoRA Loader or Slider Sweep"),
+}
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A picture's states from clean to noisy.
+
+    sigmas ascending, from 0; latents: one state [B, C, ...] a level in the model's internal latent space, on the
+    intermediate device; samples: the untouched LATENT samples; residuals: the largest relative one a step.
+    """
+
+    sigmas: Tensor
+    latents: list[Tensor]
+    samples: Tensor
+    method: str
+    model: ModelIdentity
+    settings: dict[str, Any]
+    residuals: list[float]
+    evaluations: int
+    version: int = VERSION
+
+
+@dataclass
+class InversionSampler(comfy.samplers.Sampler):
+    """Walks the levels upwards from the picture. The states stay in `latents`; what the host makes of the return
+    value (it takes it for a picture) is not used."""
+
+    method: str
+    iterations: int
+    latents: list[Tensor] = field(default_factory=list)
+    residuals: list[float] = field(default_factory=list)
+    evaluations: int = 0
+
+    @torch.no_grad()
+    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor,  # type: ignore[override]
+               latent_image: Any = None, denoise_mask: Any = None, disable_pbar: bool = False) -> Tensor:  # fmt: skip
+        sampling = model_wrap.inner_model.model_sampling
+        levels = [float(sigma) for sigma in sigmas.flip(0)]
+        seen: dict[str, Tensor] = {}
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            stop_if_cancelled()
+            self.evaluations += 1
+            show_text(f"step {len(self.latents)} of {total}, {self.evaluations} model evaluations")
+            seen["x0"] = model_wrap(x, torch.full((len(x),), sigma, device=x.device), **extra_args)
+            return seen["x0"]
+
+        total = len(levels) - 1
+        x, previous = latent_image, None
+        self.latents.append(_stored(x))
+        for i, (sigma, following) in enumerate(itertools.pairwise(levels)):
+            if self.method == "random":
+                stop_if_cancelled()
+                x = seen["x0"] = with_noise(sampling, following, noise, latent_image)
+            else:
+                level = self._step(denoise, x, sigma, following, previous, sampling)
+                x, previous = level.x, level.slope
+                self._check(level, i, total, following)
+            self.latents.append(_stored(x))
+            if callback is not None:
+                callback(i, seen["x0"], x, total)
+        return x
+
+    def _step(
+        self, denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigma: float, following: float,
+        previous: Tensor | None, sampling: Any,
+    ) -> Level:  # fmt: skip
+        if self.method == "ddim":
+            return ddim_step(
+                denoise, x, sigma, following, input_scale(sampling, sigma) / input_scale(sampling, following)
+            )
+        return fixed_point_step(denoise, x, sigma, following, previous, self.iterations)
+
+    def _check(self, level: Level, step: int, total: int, sigma: float) -> None:
+        where = f"inversion step {step + 1} of {total} (σ {sigma:.4g})"
+        if self.method == "fixed point":
+            worst = float(level.residual.max())
+            self.residuals.append(worst)
+            if not worst <= LARGEST_RESIDUAL:
+                picture = int(torch.nan_to_num(level.residual, nan=torch.inf).argmax()) + 1
+                raise ValueError(
+                    f"{where}: picture {picture} of {len(level.x)} has a relative residual of {worst:.2g} after "
+                    f"{level.evaluations} iterations; at most {LARGEST_RESIDUAL:g} can be decoded again. Raise "
+                    "iterations or steps, or lower cfg (1 inverts best)"
+                )
+        elif not torch.isfinite(level.x).all():
+            raise ValueError(f"{where}: the model gave values that are no numbers; lower cfg, or use fixed point")
+
+
+def _stored(x: Tensor) -> Tensor:
+    return x.detach().to(comfy.model_management.intermediate_device(), copy=True)
+
+
+@dataclass(frozen=True)
+class InversionNoise:
+    """A NOISE that makes any sampler start from the inversion's noisiest state, whatever latent it is given."""
+
+    inversion: Inversion
+    model: Any
+    seed: int
+
+    def generate_noise(self, input_latent: dict) -> Tensor:
+        """(z − a·latent)/b, with the host's own a and b at the noisiest level.
+
+        Raises ValueError for a latent of another size than the inverted one.
+        """
+        samples = input_latent["samples"]
+        state = self.inversion.latents[-1].cpu()
+        if samples.shape != state.shape:
+            raise ValueError(
+                f"the noise of this inversion belongs to a latent of shape {list(state.shape)}, the sampler's "
+                f"latent_image has {list(samples.shape)}; connect the latent that was inverted"
+            )
+        a, b = shares(self.model.get_model_object("model_sampling"), float(self.inversion.sigmas[-1]))
+        return (state - a * internal(self.model, samples)) / b
+
+
+def internal(model: Any, samples: Tensor) -> Tensor:
+    """LATENT samples in the model's own latent space, as the host's guiders make them."""
+    samples = samples.cpu().float()
+    # The host does not shift a latent that is empty.
+    layout = model.get_model_object("latent_format")  # a patch may have replaced the model's own
+    return layout.process_in(samples) if torch.count_nonzero(samples) > 0 else samples
+
+
+def check_no_window(model: Any, node: str) -> None:
+    """Raises ValueError for a model that is steered in a part of the run only."""
+    wrappers = model.wrappers.get(WrappersMP.OUTER_SAMPLE, {})
+    for key, (what, nodes) in WINDOWED.items():
+        if wrappers.get(key):
+            raise ValueError(
+                f"model already carries {what}, which acts in a part of the run: {node} needs the unsteered model. "
+                f"Connect the model from before {nodes}"
+            )
+
+
+def picture_latent(model: Any, latent: dict) -> Tensor:
+    """The samples of a LATENT, in the rank that the model takes.
+
+    Raises ValueError for packed latents, another family's channels, or values that are no numbers.
+    """
+    samples = latent["samples"]
+    if samples.is_nested:
+        raise ValueError(
+            "latent_image is a packed latent (several parts, as audio with video), which cannot be inverted; connect "
+            "the picture's or the video's part alone"
+        )
+    samples = comfy.sample.fix_empty_latent_channels(model, samples)
+    layout = model.get_model_object("latent_format")
+    if samples.shape[1] != layout.latent_channels:
+        raise ValueError(
+            f"latent_image has {samples.shape[1]} channels, this model's latents have {layout.latent_channels}: it was "
+            "made for another model family. Encode the picture with this checkpoint's VAE"
+        )
+    if samples.ndim != 2 + layout.latent_dimensions:
+        raise ValueError(
+            f"latent_image has the shape {list(samples.shape)}, this model's latents have "
+            f"{2 + layout.latent_dimensions} dimensions with batch and channels (a picture 4, a video 5): encode with "
+            "this checkpoint's VAE"
+        )
+    if not torch.isfinite(samples).all():
+        raise ValueError("latent_image holds NaN or infinite values; the picture before it is broken")
+    return samples
+
+
+def guider_for(model: Any, conds: dict[str, Any], cfg: float = 1.0) -> Any:
+    """The host's guider with the given conditionings."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds(conds)
+    guider.set_cfg(cfg)
+    return guider
+
+
+def run_sampler(guider: Any, sampler: Any, sigmas: Tensor, samples: Tensor, noise: Tensor, seed: int) -> Tensor:
+    """One run of a Sampler with the host's progress and preview; the host's samples, on the intermediate device."""
+    callback = latent_preview.prepare_callback(guider.model_patcher, len(sigmas) - 1)
+    quiet = not comfy.utils.PROGRESS_BAR_ENABLED
+    out = guider.sample(noise, samples, sampler, sigmas, callback=callback, disable_pbar=quiet, seed=seed)
+    return out.to(comfy.model_management.intermediate_device())
+
+
+def invert(
+    model: Any, positive: Any, negative: Any, latent: dict, sigmas: Tensor, cfg: float, method: str, iterations: int,
+    seed: int,
+) -> Inversion:  # fmt: skip
+    """Invert a LATENT along `sigmas` (noisiest first, ending at 0)."""
+    check_encoded(positive=positive, negative=negative)
+    samples = picture_latent(model, latent)
+    if shares(model.get_model_object("model_sampling"), float(sigmas[0]))[1] == 0:
+        raise ValueError(
+            "model turns one picture into another without any noise, so there is no noise to find; connect a model "
+            "that generates from noise"
+        )
+    noise: Any = torch.zeros_like(samples)
+    if method == "random":
+        noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    conds = {"positive": positive} | ({} if negative is None else {"negative": negative})
+    sampler = InversionSampler(method, iterations)
+    run_sampler(guider_for(model, conds, cfg), sampler, sigmas, samples, noise, seed)
+    worst = max(sampler.residuals, default=0.0)
+    reached = f", largest residual {worst:.1e}" if method == "fixed point" else ""
+    summary = f"{len(sigmas) - 1} steps, {sampler.evaluations} model evaluations{reached}"
+    logger.info("DDIM Invert (%s): %s", method, summary)
+    show_text(summary)
+    settings = {"cfg": cfg, "iterations": iterations, "seed": seed}
+    return Inversion(
+        sigmas.flip(0), sampler.latents, samples, method, ModelIdentity.of(model), settings, sampler.residuals,
+        sampler.evaluations,
+    )  # fmt: skip
+
+
+def inverted_latent(model: Any, latent: dict, inversion: Inversion) -> dict:
+    """The noisiest state as a LATENT for KSampler (Advanced) without added noise: z/a in the VAE's space.
+
+    At σ = 1 of a flow model a is 0 and no latent can carry the state: a warning says so, and the state itself is given.
+    """
+    a, _ = shares(model.get_model_object("model_sampling"), float(inversion.sigmas[-1]))
+    if abs(a) < 1e-6:
+        logger.warning(
+            "DDIM Invert: at σ = 1 this model's samplers ignore the latent they start from, so inverted_latent cannot "
+            "carry the inversion; use the noise and sigmas outputs, or a denoise below 1"
+        )
+        a = 1.0
+    state = model.get_model_object("latent_format").process_out(inversion.latents[-1].cpu().float() / a)
+    # A noise mask would have the sampler put this noisy latent back outside of it.
+    others = {key: value for key, value in latent.items() if key != "noise_mask"}
+    return {**others, "samples": state.to(comfy.model_management.intermediate_device())}

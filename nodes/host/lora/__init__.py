@@ -1,0 +1,1 @@
+"""LoRA files: reading them, and which layers of a model they fit."""

@@ -1,0 +1,90 @@
+"""What SEGA did in a run, in words for the node: which steps, how strong, where, and at what cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ....guidance_core import EditSize
+
+# Below the first ratio an edit is mostly not seen, above the second much else changes: of the guidance, and of the
+# prediction where there is no guidance. Measured on the portraits model (docs/evaluation.md).
+GUIDED, UNGUIDED = (0.3, 1.5), (0.03, 0.3)
+
+NO_STEP = "its window holds no step of this run: lower start_percent or raise end_percent"
+
+
+@dataclass(frozen=True)
+class Acted:
+    """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off;
+    size: of its edit, None if it never acted; swept: with another scale for each picture."""
+
+    name: str
+    steps: int | None = None
+    size: EditSize | None = None
+    swept: bool = False
+
+
+@dataclass
+class Evaluations:
+    """Conditionings that the model was asked for: the guider's own at one noise level, and all that SEGA added."""
+
+    levels: int = 0
+    own: int = 0
+    added: int = 0
+
+    @property
+    def text(self) -> str:
+        if self.own and self.levels:
+            return f"+{100 * self.added / (self.own * self.levels):.0f} % evaluations"
+        return f"+{self.added} evaluations"
+
+
+def verdict(concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool) -> str:
+    """A line for each concept, what to change under those that act too little or too much to be seen as wanted, and the
+    cost in the last line if there are several.
+
+    steps: of the run; guided: whether the sizes are compared with the guidance (else with the noise estimate).
+    """
+    lines = []
+    for concept in concepts:
+        lines.append(f"{concept.name}: {_what(concept, steps, guided)}")
+        advice = _advice(concept, guided)
+        if advice:
+            lines.append(f"→ {advice}")
+    if len(concepts) == 1:
+        lines[0] += f", {evaluations.text}"
+    else:
+        lines.append(evaluations.text)
+    return ";\n".join(lines)  # a page may show the end of a line as a blank
+
+
+def _what(concept: Acted, steps: int, guided: bool) -> str:
+    if concept.steps is None:
+        return "switched off"
+    active = f"active in {concept.steps} of {steps} steps"
+    if concept.size is None or not concept.size.share > 0:
+        return active
+    ratio, unit = concept.size.ratio, "guidance" if guided else "prediction"
+    compared = "" if ratio is None else f", edit = {ratio:.2g} × {unit}"
+    return f"{active}{compared}, {100 * concept.size.share:.0f} % of the picture"
+
+
+def _advice(concept: Acted, guided: bool) -> str:
+    if concept.steps is None:
+        return "scale 0, an empty window, or a black mask"
+    if concept.steps == 0:
+        return NO_STEP
+    if concept.size is not None and math.isnan(concept.size.share):
+        return "the model gave values that are no numbers: lower cfg or scale"
+    if concept.size is None or concept.size.share == 0:
+        return "nothing differs from the picture's own prompt: try another text"
+    if concept.size.ratio is None or concept.swept:
+        return ""
+    faint, heavy = GUIDED if guided else UNGUIDED
+    if concept.size.ratio < faint:
+        return "probably too weak to see: raise scale, lower threshold, or start earlier"
+    if concept.size.ratio > heavy:
+        return "probably too strong: lower scale or raise threshold"
+    return ""

@@ -1,0 +1,1 @@
+"""SEGA: the patch, a run of it, its activity, and recorded vectors."""

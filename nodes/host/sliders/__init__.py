@@ -1,0 +1,1 @@
+"""Concept sliders: the patch, and the two ways in which sliders act in a run."""

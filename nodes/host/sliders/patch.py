@@ -1,0 +1,173 @@
+"""Sliders as a model patch: one OUTER_SAMPLE wrapper that serves every sampler node and guider.
+
+A slider that acts in the whole run with one strength is an ordinary weight patch. The others travel with the MODEL and
+are planned together when a run begins, in one of two ways:
+
+- SwitchedWeights: at a window's edge the run goes over to a clone of the model with ordinary weight patches. Between
+  the edges a step costs what the host's own LoRA costs.
+- HookedSliders: forward hooks, where one set of weights cannot serve the whole batch.
+
+Nothing is loaded again when a run ends: the next one, of whatever kind, restores the weights that it needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ....guidance_core import Window, edges_crossed
+from ..lora.fitting import Layers
+from ..page.progress import show_verdict
+from ..page.verdict import NO_STEP
+from ..run.patches import add_outer_sample
+from .layer_hooks import why_not
+from .switched import ActingSlider, HookedSliders, SwitchedWeights
+
+logger = logging.getLogger("semantic_steering")
+
+KEY = "semantic_steering.sliders"
+APPLY_TO = ("both", "positive")
+STRONGEST = 20.0
+# Each edge writes the patched weights once; more of them cost more than hooks at every step.
+MOST_EDGES = 8
+# Why one set of weights cannot serve a whole batch, and what to do where a slider's kind of weights needs it to.
+ADVICE = {
+    "different strengths within a batch": "sample each strength in a run of its own, with Slider LoRA Loader",
+    "a slider of the positive only": "set apply_to to both",
+    "hooks on the conditionings": "remove them, or set this slider's window to 0 and 1",
+    "several GPUs": "set this slider's window to 0 and 1, or sample on one",
+    f"more than {MOST_EDGES} window edges": "give several sliders the same window",
+}
+
+
+@dataclass(frozen=True)
+class Slider:
+    """One slider as its node was filled in. strengths: one for all pictures, or one for each of the batch; node: the id
+    of the node that says what the slider did."""
+
+    layers: Layers
+    strengths: tuple[float, ...]
+    window: Window
+    apply_to: str = "both"
+    node: str | None = None
+
+    def __post_init__(self) -> None:
+        for strength in self.strengths:
+            if not (math.isfinite(strength) and abs(strength) <= STRONGEST):
+                raise ValueError(
+                    f"strength is {strength}; it must be a number from {-STRONGEST:g} to {STRONGEST:g} (mostly -3 to 3)"
+                )
+        if self.apply_to not in APPLY_TO:
+            raise ValueError(f"apply_to is {self.apply_to!r}; it must be {' or '.join(APPLY_TO)}")
+
+    @property
+    def neutral(self) -> bool:
+        return not any(self.strengths) or self.window.empty or not self.layers.model
+
+    @property
+    def sweeps(self) -> bool:
+        return len(self.strengths) > 1
+
+    @property
+    def whole_run(self) -> bool:
+        """True if the slider is no more than a weight patch."""
+        return self.window == Window() and self.apply_to == "both" and not self.sweeps
+
+    def for_run(self, model_sampling: Any) -> ActingSlider:
+        """The slider in the model's own noise levels."""
+        window = self.window.in_sigmas(model_sampling.percent_to_sigma)
+        return ActingSlider(self.layers.model, self.strengths, window, self.apply_to == "positive")
+
+    def verdict(self, acting: ActingSlider, levels: list[float]) -> str:
+        """What the slider did in a run with these noise levels, for people."""
+        steps = acting.window.steps(levels)
+        text = f"{self.layers.summary}, active in {steps} of {len(levels) - 1} steps"
+        return text if steps else f"{text};\n→ {NO_STEP}"
+
+
+def with_slider(model: Any, slider: Slider) -> Any:
+    """A clone of a MODEL with a slider added to those it has."""
+    patched = model.clone()
+    if slider.neutral:
+        return patched
+    if slider.whole_run:
+        patched.add_patches(slider.layers.model, slider.strengths[0])
+        return patched
+    before = model.attachments.get(KEY, ())
+    patched.set_attachments(KEY, (*before, slider))
+    if not before:
+        add_outer_sample(patched, KEY, _outer_sample, "a slider with a window")
+    return patched
+
+
+def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
+                  *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+    guider = executor.class_obj
+    sliders = guider.model_patcher.attachments[KEY]
+    run = plan(guider, sliders, len(noise), sigmas)
+    run.register()
+    samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    for slider, acting in zip(sliders, run.sliders, strict=True):
+        if slider.node is not None:
+            show_verdict(slider.verdict(acting, sigmas.tolist()), slider.node)
+    return samples
+
+
+def plan(guider: Any, sliders: Sequence[Slider], batch: int, sigmas: Tensor) -> SwitchedWeights | HookedSliders:
+    """How the sliders act in this run. Raises ValueError, before anything is loaded, for what cannot be sampled."""
+    if getattr(guider, "uncond_model_patcher", None) is not None:
+        raise ValueError(
+            "a slider with a window cannot act in a Dual Model CFG Guider, which runs two models. Use CFGGuider, or "
+            "set start_percent to 0 and end_percent to 1 (then it is an ordinary LoRA)"
+        )
+    if any(slider.apply_to == "positive" for slider in sliders) and not guider.conds.get("positive"):
+        raise ValueError(
+            f"apply_to is positive, but this guider has no positive conditioning (it has {', '.join(guider.conds)}). "
+            "Set apply_to to both, or use CFGGuider"
+        )
+    windows = guider.model_options.get("context_handler")
+    for slider in sliders:
+        if slider.sweeps and windows is not None and windows.dim == 0 and batch > windows.context_length:
+            raise ValueError(
+                "the model carries a sweep of strengths, and its context windows (dim 0) take the batch apart. Remove "
+                "them, or sample each strength in a run of its own with Slider LoRA Loader"
+            )
+        if slider.sweeps and len(slider.strengths) != batch:
+            raise ValueError(
+                f"the model carries a sweep of {len(slider.strengths)} strengths, the latent has a batch of {batch}; "
+                "connect the latent output of the same Slider Sweep to the sampler"
+            )
+    levels = [float(sigma) for sigma in sigmas]
+    acting = [slider.for_run(guider.model_patcher.get_model_object("model_sampling")) for slider in sliders]
+    evaluated = [level for level in levels if level > 0] or [0.0]
+    edges = edges_crossed([part.window for part in acting], max(evaluated), min(evaluated))
+    names = ", ".join(slider.layers.label for slider in sliders)
+    reason = _why_hooks(guider, sliders, len(edges))
+    if reason is None:
+        logger.info("%s: the weights change at %d edges of this run", names, len(edges))
+        return SwitchedWeights(guider, acting, levels, batch)
+    for slider in sliders:
+        problem = why_not(slider.layers.model, guider.model_patcher.model)
+        if problem is not None:
+            raise ValueError(f"{slider.layers.label} holds {problem}, which cannot act with {reason}: {ADVICE[reason]}")
+    logger.info("%s: forward hooks, because of %s", names, reason)
+    return HookedSliders(guider, acting, at_once=True)
+
+
+def _why_hooks(guider: Any, sliders: Sequence[Slider], edges: int) -> str | None:
+    """Why one set of weights cannot serve a whole batch, one of ADVICE, or None."""
+    sweep, positive, hooks, devices, many = ADVICE
+    if any(slider.sweeps for slider in sliders):
+        return sweep
+    if any(slider.apply_to == "positive" for slider in sliders):
+        return positive
+    if any("hooks" in cond for conds in guider.conds.values() for cond in conds):
+        return hooks
+    if guider.model_patcher.get_additional_models_with_key("multigpu"):
+        return devices
+    return many if edges > MOST_EDGES else None

@@ -1,0 +1,277 @@
+"""What a run says under the node: the figures are the run's own, and the advice fits them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import comfy.model_management
+import pytest
+import slider_runs
+import tiny_models
+import torch
+from semantic_steering.guidance_core import EditSize, Window
+from semantic_steering.nodes.host.conditioning.concept import SEGASettings
+from semantic_steering.nodes.host.lora import fitting as lora_files
+from semantic_steering.nodes.host.page import previews
+from semantic_steering.nodes.host.page.verdict import GUIDED, UNGUIDED, Acted, Evaluations, verdict
+from semantic_steering.nodes.host.run import ksampler as sampling
+from semantic_steering.nodes.host.sega.run import Page, patch_model
+from semantic_steering.nodes.host.sliders.patch import Slider, with_slider
+
+POSITIVE, NEGATIVE, TARGET = tiny_models.stub_cond(1), tiny_models.stub_cond(2), tiny_models.stub_cond(3)
+
+
+def ksample(model, positive=POSITIVE, negative=NEGATIVE, steps=10, cfg=4.0, sampler="euler", size=tiny_models.SIZE):
+    latent = {"samples": torch.zeros(1, *size)}
+    return sampling.ksample(model, 3, steps, cfg, sampler, "normal", positive, negative, latent, 1.0)
+
+
+def finished(model, *concepts, steps=10, cfg=4.0, sampler="euler", refresh=1, base="auto", page=None):
+    """The state of a run that is over."""
+    runs = []
+    settings = SEGASettings(refresh=refresh, base=base)
+    steered = patch_model(model, concepts, settings, runs.append, page)
+    ksample(steered, steps=steps, cfg=cfg, sampler=sampler)
+    return runs[0]
+
+
+def test_the_ratio_is_the_edits_norm_over_the_guidances():
+    """The stub's estimates are constant, so that both are known: γ = s·(n_c − n_neg), guidance = w·(n_pos − n_neg)."""
+    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), cfg=4.0)
+    edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(NEGATIVE)).norm()
+    guidance = 4.0 * (tiny_models.eps_of(POSITIVE) - tiny_models.eps_of(NEGATIVE)).norm()
+    assert run.measure.sizes()[0].ratio == pytest.approx(float(edit / guidance), rel=1e-3)
+    assert run.verdict().startswith(f"test: active in 10 of 10 steps, edit = {float(edit / guidance):.2g} × guidance, ")
+
+
+def test_without_guidance_it_is_compared_with_the_prediction():
+    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), cfg=1.0)
+    edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(POSITIVE)).norm()
+    assert run.measure.sizes()[0].ratio == pytest.approx(float(edit / tiny_models.eps_of(POSITIVE).norm()), rel=1e-3)
+    assert "× prediction" in run.verdict()
+
+
+@pytest.mark.parametrize(
+    ("start", "cfg", "refresh", "base", "expected"),
+    [
+        (0.0, 4.0, 1, "auto", "+50 % evaluations"),  # two conditionings, and one more in every step
+        (0.5, 4.0, 1, "auto", "+25 % evaluations"),
+        (0.0, 4.0, 2, "auto", "+25 % evaluations"),
+        (0.0, 1.0, 1, "auto", "+100 % evaluations"),  # only the positive, and one more
+        (0.0, 1.0, 1, "negative", "+200 % evaluations"),  # the negative has to be evaluated too
+    ],
+)
+def test_its_cost_is_what_was_evaluated(start, cfg, refresh, base, expected):
+    calls = tiny_models.recorded(tiny_models.stub_model())
+    run = finished(calls.model, tiny_models.concept(TARGET, start=start), cfg=cfg, refresh=refresh, base=base)
+    assert run.verdict().split(";\n")[0].endswith(expected)
+    plain = 10 * (2 if cfg > 1 else 1)
+    assert sum(calls.batches) == pytest.approx(plain * (1 + int(expected.split()[0]) / 100))
+
+
+@pytest.mark.parametrize("refresh", [1, 2, 3])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "dpmpp_2s_ancestral", "dpm_2"])
+def test_the_stub_gives_every_sampler_the_same_figures(sampler, refresh):
+    """Its estimates do not change, so neither does the ratio, whichever evaluations find them."""
+    run = finished(
+        tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5, start=0.5), sampler=sampler, refresh=refresh
+    )
+    assert "active in 5 of 10 steps" in run.verdict()
+    euler = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5, start=0.5))
+    assert run.measure.sizes()[0].ratio == pytest.approx(euler.measure.sizes()[0].ratio, rel=1e-3)
+
+
+def test_without_anything_to_compare_with_there_is_no_ratio():
+    """Positive and negative alike: no guidance, but an edit all the same."""
+    runs = []
+    steered = patch_model(tiny_models.stub_model(), (tiny_models.concept(TARGET),), SEGASettings(), runs.append)
+    ksample(steered, positive=NEGATIVE)
+    text = runs[0].verdict()
+    assert "active in 10 of 10 steps, " in text
+    assert "% of the picture" in text
+    assert "×" not in text
+    assert "→" not in text
+
+
+def test_a_sweep_gets_no_advice_for_its_strength():
+    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, (20.0,)))
+    assert "→" not in run.verdict()
+    assert "→" in finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 20.0)).verdict()
+
+
+def test_a_long_text_is_cut_and_stays_in_its_line():
+    entry = dataclasses.replace(tiny_models.concept(TARGET), name="glasses\nand " + 50 * "hats ")
+    line = finished(tiny_models.stub_model(), entry).verdict().split(":")[0]
+    assert line.startswith("glasses and hats")
+    assert len(line) == 60
+    assert line.endswith("...")
+
+
+def test_two_in_a_row_count_their_own_cost():
+    runs = []
+    inner = patch_model(tiny_models.stub_model(), (tiny_models.concept(TARGET),), SEGASettings(), runs.append)
+    ksample(patch_model(inner, (tiny_models.concept(TARGET),), SEGASettings(), runs.append))
+    assert [run.evaluations.text for run in runs] == 2 * ["+50 % evaluations"]
+
+
+def test_sound_can_be_steered_with_the_live_activity_on():
+    size = (4, 32)
+    positive, negative, target = (tiny_models.stub_cond(i, size=size) for i in (1, 2, 3))
+    steered = patch_model(
+        tiny_models.stub_model(size=size), (tiny_models.concept(target),), SEGASettings(), page=Page("4", live=True)
+    )
+    assert ksample(steered, positive, negative, size=size)["samples"].shape == (1, *size)
+
+
+def test_the_tiles_of_a_video_show_one_frame():
+    pictures, maps = torch.rand(1, 5, 5, 3), torch.rand(3, 40, 40)
+    tiles = previews.activity_tiles(pictures, 0 * maps, ["a", "b", "c"])
+    first, second, third = (tiles[0, -256:, 4 + i * 260 : 260 + i * 260] for i in range(3))
+    assert torch.equal(first, second)
+    assert torch.equal(second, third)
+    video = torch.arange(5.0).reshape(1, 1, 5, 1, 1).expand(2, 4, 5, 3, 3)
+    assert previews.one_frame(video).unique().tolist() == [2.0]
+    assert previews.one_frame(video[:, :, 0]).shape == (2, 4, 3, 3)
+
+
+def test_every_concept_has_its_line():
+    concepts = [
+        tiny_models.concept(TARGET),
+        tiny_models.concept(TARGET, 0.0),
+        tiny_models.concept(TARGET, start=0.53, end=0.54),
+    ]
+    text = finished(tiny_models.stub_model(), *concepts).verdict()
+    lines = text.split(";\n")
+    assert lines[0].startswith("test: active in 10 of 10 steps, edit = ")
+    assert "test: switched off" in lines
+    assert "test: active in 0 of 10 steps" in lines
+    assert "start_percent" in lines[lines.index("test: active in 0 of 10 steps") + 1]
+    assert lines[-1] == "+50 % evaluations"
+
+
+@pytest.mark.parametrize(("guided", "bounds"), [(True, GUIDED), (False, UNGUIDED)])
+def test_advice_where_it_is_too_weak_or_too_strong(guided, bounds):
+    faint, heavy = bounds
+
+    def said(ratio):
+        return verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(20, 2, 16), guided).split(";\n")
+
+    assert said(faint)[0].endswith("+40 % evaluations")
+    assert said(faint) == said(faint)[:1]
+    assert len(said(heavy)) == 1
+    assert "raise scale" in said(0.99 * faint)[1]
+    assert "lower scale" in said(1.01 * heavy)[1]
+    assert said(None)[1:] == []
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.0, "another text"), (float("nan"), "no numbers")])
+def test_advice_where_there_is_no_edit(share, words):
+    text = verdict([Acted("glasses", 16, EditSize(None, share))], 20, Evaluations(20, 2, 16), True)
+    assert words in text.split(";\n")[1]
+
+
+class Page_:
+    """Keeps what a page would be sent."""
+
+    client_id = "here"
+
+    def __init__(self):
+        self.texts, self.pictures, self.events = [], [], []
+        self.sockets_metadata = {"here": {"feature_flags": {"supports_preview_metadata": True}}}
+
+    def send_progress_text(self, text, node, sid):
+        assert sid == "here"
+        self.texts.append((node, text))
+
+    def send_sync(self, event, data, sid):
+        (self.events if isinstance(event, str) else self.pictures).append(data)
+
+
+@pytest.fixture
+def page(monkeypatch):
+    from comfy_execution.utils import CurrentNodeContext
+    from server import PromptServer
+
+    sent = Page_()
+    monkeypatch.setattr(PromptServer, "instance", sent, raising=False)
+    with CurrentNodeContext("prompt", "7"):
+        yield sent
+
+
+def test_it_is_told_under_the_node(page):
+    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4"))
+    assert page.texts == [("4", run.verdict())]
+    assert not page.events
+
+
+def test_of_a_node_in_a_subgraph_the_page_is_told_where_it_is(page):
+    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4:2"))
+    assert page.texts == [("4:2", run.verdict())]
+    assert page.events == [{"node": "4:2", "text": run.verdict()}]
+
+
+def test_without_a_node_of_its_own_it_is_the_running_one(page):
+    finished(tiny_models.stub_model(), tiny_models.concept(TARGET))
+    assert page.texts[-1][0] == "7"
+
+
+def test_a_switched_off_concept_says_so(page):
+    patch_model(tiny_models.stub_model(), (tiny_models.concept(TARGET, 0.0),), SEGASettings(), page=Page("4"))
+    assert page.texts[0][0] == "4"
+    assert "switched off" in page.texts[0][1]
+
+
+@pytest.mark.parametrize("size", [tiny_models.SIZE, (4, 3, 5, 5)])
+def test_the_live_activity_is_a_picture_a_step(page, size):
+    model = tiny_models.stub_model(size=size)
+    target = tiny_models.stub_cond(3, size=size)
+    positive, negative = tiny_models.stub_cond(1, size=size), tiny_models.stub_cond(2, size=size)
+    steered = patch_model(model, (tiny_models.concept(target, start=0.5), tiny_models.concept(target)), SEGASettings(),
+                          page=Page("4", live=True))  # fmt: skip
+    ksample(steered, positive, negative, steps=6, size=size)
+    assert len(page.pictures) == 6
+    (kind, picture, _), about = page.pictures[-1]
+    assert kind == "JPEG"
+    assert picture.width > 2 * 256
+    assert about["display_node_id"] == "4"
+
+
+def test_off_by_default(page):
+    finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4"))
+    assert page.pictures == []
+
+
+def test_cancel_is_seen_before_the_next_evaluation():
+    """heun evaluates twice a step, the host looks once."""
+    calls = tiny_models.recorded(tiny_models.stub_model())
+    steered = patch_model(calls.model, (tiny_models.concept(TARGET),), SEGASettings())
+
+    def note(executor, *args, **kwargs):
+        if len(calls.seen) == 2:
+            comfy.model_management.interrupt_current_processing()
+        return executor(*args, **kwargs)
+
+    calls.model.add_wrapper_with_key("apply_model", "cancel", note)
+    steered.add_wrapper_with_key("apply_model", "cancel", note)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        ksample(steered, steps=10, sampler="heun")
+    assert len(calls.seen) <= 3
+
+
+def test_it_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="semantic_steering"):
+        finished(tiny_models.stub_model(), tiny_models.concept(TARGET))
+    assert "SEGA: test: active in 10 of 10 steps" in caplog.text
+
+
+@pytest.mark.parametrize("to", ["both", "positive"])  # switched weights, forward hooks
+@pytest.mark.parametrize(("start", "end", "steps"), [(0.0, 0.5, 3), (0.5, 1.0, 3), (0.51, 0.52, 0)])
+def test_a_slider_says_in_how_many_steps_it_acted(page, to, start, end, steps):
+    layers = lora_files.fit(slider_runs.FAMILY.model, None, slider_runs.ONE, "a slider")
+    slider = Slider(layers, (1.0,), Window(start, end), to, node="5")
+    slider_runs.run(with_slider(slider_runs.FAMILY.model, slider))
+    node, text = page.texts[-1]
+    assert node == "5"
+    assert text.startswith(f"{layers.summary}, active in {steps} of 6 steps")
+    assert ("lower start_percent" in text) is (steps == 0)
