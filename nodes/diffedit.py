@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import math
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..guidance_core import binarise, blur_mask, check_mask_settings, grow_mask, heatmap
+from .host.conditioning.checks import check_height_and_width
 from .host.conditioning.masks import to_pictures
 from .host.editing import diffedit as host
-from .host.editing.inversion import Inversion, check_no_window, picture_latent
-from .host.page.previews import backdrop, fitted_pictures, heat_file, masked_picture
+from .host.editing.inversion import Inversion, picture_latent
+from .host.page.previews import backdrop, fitted_pictures, mask_shown, masked_picture
 from .host.page.progress import show_heat
 from .host.run.ksampler import picture_size
+from .host.run.patches import Use, check_unsteered
 from .inversion import CATEGORY, InversionType
 
 logger = logging.getLogger("semantic_steering")
@@ -95,9 +97,9 @@ class DiffEditMask(io.ComfyNode):
         seed=0, image=None,
     ) -> io.NodeOutput:  # fmt: skip
         check_mask_settings(strength, threshold, maps, clamp, grow, blur)
-        check_no_window(model, "DiffEdit Mask")
+        check_unsteered(model, Use.MASK)
         samples = picture_latent(model, latent_image)
-        host.check_picture(samples, "DiffEdit Mask")
+        check_height_and_width(samples.shape, host.NEEDS_A_PICTURE.format("DiffEdit Mask"))
         size = picture_size(model, samples.shape)
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio
         behind = backdrop(model, samples, image)
@@ -113,14 +115,8 @@ class DiffEditMask(io.ComfyNode):
         mask = to_pictures(cells, size, ratio)
         mask = blur_mask(grow_mask(mask, grow), blur)
         pictures = fitted_pictures(behind, len(mask), size)
-        # The page's module (web/diffedit_mask.js) draws the outline from these; `images` is for everybody else.
-        outline = {
-            "pictures": ui.PreviewImage(pictures).values,
-            "heat": heat_file(to_pictures(heat, (heat.shape[-2], heat.shape[-1]), ratio)),
-            "threshold": threshold,
-            "grow": grow,
-        }
-        shown = ui.PreviewImage(masked_picture(pictures, mask), cls=cls).as_dict() | {"outline": [outline]}
+        small = to_pictures(heat, (heat.shape[-2], heat.shape[-1]), ratio)
+        shown = mask_shown(pictures, mask, small, threshold, grow, cls)
         return io.NodeOutput(mask, to_pictures(heat, size, ratio), ui=shown)
 
 

@@ -7,11 +7,11 @@ import math
 import torch
 from comfy_api.latest import io
 
-from .host.conditioning.concept import SEGASettings
-from .host.conditioning.inherit import check_encoded
-from .host.editing.instruct_pix2pix import TwoScaleGuider, check_model, check_picture, encode
+from .host.conditioning.checks import check_encoded
+from .host.editing.instruct_pix2pix import TwoScaleGuider, check_encodable, check_model, encode
 from .host.page.progress import own_id
-from .host.sega.run import Page, patch_model
+from .host.sega.patch import patch_model
+from .host.sega.settings import Page, SEGASettings
 from .sega import Concepts
 
 CATEGORY = "semantic steering/InstructPix2Pix"
@@ -77,7 +77,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                 raise ValueError(f"{name} is {value}; it must be a number of 0 or more (usually {usual})")
         check_model(model)
         check_encoded(positive=positive, negative=negative)
-        check_picture(model, vae, pixels)
+        check_encodable(model, vae, pixels)
         steered = patch_model(model, concepts, SEGASettings(), page=Page(own_id(cls)))
         image = encode(vae, pixels)
         guider = TwoScaleGuider(steered, positive, negative, image, text_scale, image_scale)

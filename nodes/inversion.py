@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from .host.editing import inversion as host
 from .host.run.ksampler import scheduler_names
 from .host.run.levels import check_levels, schedule
+from .host.run.patches import Use, check_unsteered
 
 CATEGORY = "semantic steering/DiffEdit"
 
@@ -102,7 +103,7 @@ class DDIMInvert(io.ComfyNode):
         cls, model, positive, latent_image, steps=25, scheduler="normal", denoise=0.8, cfg=1.0, method="fixed point",
         iterations=8, seed=0, negative=None, sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
-        host.check_no_window(model, "DDIM Invert")
+        check_unsteered(model, Use.INVERSION)
         if method not in host.METHODS:
             raise ValueError(f"method is {method!r}; it must be one of {', '.join(host.METHODS)}")
         if iterations < 1:

@@ -10,12 +10,14 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..guidance_core import Window
-from .host.conditioning.concept import ConceptInput, SEGASettings, chain
+from .host.conditioning.concept import ConceptInput, chain
 from .host.page.previews import activity_tiles, backdrop, one_frame
 from .host.page.progress import own_id
 from .host.page.sweeps import captions, numbers, repeated
 from .host.run.ksampler import ksample, picture_size, sampler_names, scheduler_names
-from .host.sega.run import Page, SEGARun, patch_model, recorded
+from .host.sega.patch import patch_model, recorded
+from .host.sega.run import SEGARun
+from .host.sega.settings import Page, SEGASettings
 
 CATEGORY = "semantic steering/SEGA"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
@@ -274,8 +276,8 @@ class SEGASampler(io.ComfyNode):
         samples = latent["samples"]
         size = picture_size(model, samples.shape)
         activity = torch.zeros(samples.shape[0] * max(1, len(concepts or ())), *size)
-        if runs and runs[0].activity is not None:
-            activity = runs[0].activity.maps(samples.shape, size)
+        if runs and runs[0].report.activity is not None:
+            activity = runs[0].report.activity.maps(samples.shape, size)
         vectors = recorded(runs[0] if runs else None, model, samples.shape, seed)
         if not concepts:
             return io.NodeOutput(latent, activity, vectors)

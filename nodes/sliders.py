@@ -8,7 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guidance_core import Window
-from .host.lora import fitting as lora_files
+from .host.lora import files
+from .host.lora.clip import patched_clip
+from .host.lora.fitting import Layers, fit
 from .host.page.progress import own_id, show_text
 from .host.page.sweeps import captions, numbers, repeated
 from .host.sliders.patch import APPLY_TO, STRONGEST, Slider, with_slider
@@ -24,7 +26,7 @@ LoraModel = io.Custom("LORA_MODEL")
 
 def _file_input() -> Any:
     return io.Combo.Input(
-        "lora_name", options=[NO_FILE, *lora_files.names()], default=NO_FILE,
+        "lora_name", options=[NO_FILE, *files.names()], default=NO_FILE,
         tooltip="A slider or any other LoRA from the loras folder, made for this checkpoint's family.",
     )  # fmt: skip
 
@@ -51,18 +53,20 @@ def _slider_input() -> Any:
     )
 
 
-def _layers(model: Any, clip: Any, lora_name: str, slider: Any) -> lora_files.Layers:
+def _layers(model: Any, clip: Any, lora_name: str, slider: Any) -> Layers:
     """The slider of the socket, or of the file."""
     if slider is None:
         if lora_name == NO_FILE:
             raise ValueError("lora_name is none and slider is not connected; choose a slider file, or connect one")
-        return lora_files.fit(model, clip, lora_files.read(lora_name), f"lora_name {lora_name!r}")
+        return fit(model, clip, files.read(lora_name), f"lora_name {lora_name!r}")
     if lora_name != NO_FILE:
         logger.warning("slider is connected and lora_name is %r: the connected slider is used", lora_name)
-    return lora_files.fit(model, clip, slider, "slider (the connected one)")
+    return fit(model, clip, slider, "slider (the connected one)")
 
 
-def _say(entry: Slider, lora_name: str, slider: Any) -> None:
+def _added(model: Any, entry: Slider, lora_name: str, slider: Any) -> Any:
+    """The model with the slider; what matched is said under the node."""
+    patched = with_slider(model, entry)
     layers, window = entry.layers, entry.window
     text = f"{layers.summary}, window {window.start_percent:.2f}–{window.end_percent:.2f}"
     if not any(entry.strengths):
@@ -73,14 +77,19 @@ def _say(entry: Slider, lora_name: str, slider: Any) -> None:
         text += f"; from the slider input, {lora_name} is not used"
     logger.info("%s: %s", layers.label, text)
     show_text(text)
+    return patched
 
 
-def _changed(lora_name: str) -> Any:
-    """A value that differs when the file does, so that a slider trained again is read again."""
-    return lora_files.fingerprint(lora_name) if lora_name != NO_FILE else None
+class SliderNode(io.ComfyNode):
+    """What runs again when its slider's file changes."""
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name=NO_FILE, **_: Any) -> Any:
+        """A value that differs when the file does, so that a slider trained again is read again."""
+        return files.fingerprint(lora_name) if lora_name != NO_FILE else None
 
 
-class SliderLoRALoader(io.ComfyNode):
+class SliderLoRALoader(SliderNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -118,10 +127,6 @@ class SliderLoRALoader(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, lora_name=NO_FILE, **_: Any) -> Any:
-        return _changed(lora_name)
-
-    @classmethod
     def execute(
         cls, model, lora_name=NO_FILE, strength=1.0, start_percent=0.2, end_percent=1.0, apply_to="both", clip=None,
         slider=None,
@@ -129,12 +134,11 @@ class SliderLoRALoader(io.ComfyNode):
         window = Window(start_percent, end_percent)
         layers = _layers(model, clip, lora_name, slider)
         entry = Slider(layers, (strength,), window, apply_to, own_id(cls))
-        patched = with_slider(model, entry)
-        _say(entry, lora_name, slider)
-        return io.NodeOutput(patched, lora_files.patched_clip(clip, layers, strength))
+        patched = _added(model, entry, lora_name, slider)
+        return io.NodeOutput(patched, patched_clip(clip, layers, strength))
 
 
-class SliderSweep(io.ComfyNode):
+class SliderSweep(SliderNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -167,10 +171,6 @@ class SliderSweep(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, lora_name=NO_FILE, **_: Any) -> Any:
-        return _changed(lora_name)
-
-    @classmethod
     def execute(
         cls, model, latent_image, lora_name=NO_FILE, strengths="-2, -1, 0, 1, 2", start_percent=0.2, end_percent=1.0,
         slider=None,
@@ -180,8 +180,7 @@ class SliderSweep(io.ComfyNode):
         latent = repeated(latent_image, len(values))
         layers = _layers(model, None, lora_name, slider)
         entry = Slider(layers, values, window, node=own_id(cls))
-        patched = with_slider(model, entry)
-        _say(entry, lora_name, slider)
+        patched = _added(model, entry, lora_name, slider)
         return io.NodeOutput(patched, latent, captions(values))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from .host.page.progress import show_text
-from .host.sega import vectors as host
+from .host.sega import vector_files as files
+from .host.sega.vector_patch import with_vectors
 from .sega import ALIASES, CATEGORY, LARGEST_SCALE, Vectors
 
 logger = logging.getLogger("semantic_steering")
@@ -42,7 +43,7 @@ class SEGASaveVectors(io.ComfyNode):
     def execute(cls, vectors, filename_prefix="vectors/sega") -> io.NodeOutput:
         if vectors.neutral:
             logger.warning("SEGA Save Vectors: no concept acted in this run; the file will change nothing")
-        name = host.save(vectors, filename_prefix, _workflow(cls.hidden))
+        name = files.save(vectors, filename_prefix, _workflow(cls.hidden))
         return io.NodeOutput(ui=ui.PreviewText(f"{name}: {vectors.summary}"))
 
 
@@ -64,7 +65,7 @@ class SEGALoadVectors(io.ComfyNode):
             search_aliases=[*WORDS, "load vectors", "import"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=host.names(),
+                    "file", options=files.names(),
                     tooltip="A *.sega.safetensors file of the input or the output folder. Press R after saving one.",
                 ),
             ],
@@ -73,11 +74,11 @@ class SEGALoadVectors(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file) -> Any:
-        return host.fingerprint(file)
+        return files.fingerprint(file)
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
-        vectors = host.load(file)
+        vectors = files.load(file)
         show_text(vectors.summary)
         return io.NodeOutput(vectors)
 
@@ -106,7 +107,7 @@ class SEGAApplyVectors(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vectors, scale=1.0) -> io.NodeOutput:
-        return io.NodeOutput(host.with_vectors(model, vectors, scale))
+        return io.NodeOutput(with_vectors(model, vectors, scale))
 
 
 NODES = [SEGASaveVectors, SEGALoadVectors, SEGAApplyVectors]

@@ -78,8 +78,8 @@ def transfer(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
     from demo.evaluate import outcome
     from demo.portraits.attributes import INDEX
 
-    host, node = pack("nodes.host.sega.run"), pack("nodes.vectors").SEGAApplyVectors
-    settings, chained = pack("nodes.host.conditioning.concept").SEGASettings(), concepts(lab, ["glasses"])
+    host, node = pack("nodes.host.sega.patch"), pack("nodes.vectors").SEGAApplyVectors
+    settings, chained = pack("nodes.host.sega.settings").SEGASettings(), concepts(lab, ["glasses"])
     runs: list[Any] = []
     recording = host.patch_model(lab.model, chained, settings, runs.append)
     source, _ = answers(lab, judge, PROMPT, seeds, lambda _: recording)
@@ -116,7 +116,7 @@ def strength(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
     from demo.evaluate import outcome
     from demo.laboratory import CFG
 
-    host, settings, rows = pack("nodes.host.sega.run"), pack("nodes.host.conditioning.concept").SEGASettings(), []
+    host, settings, rows = pack("nodes.host.sega.patch"), pack("nodes.host.sega.settings").SEGASettings(), []
     for cfg in (CFG, 1.0):
         positive, found = lab.encode(PROMPT), {}
         for scale in (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0):
@@ -137,10 +137,10 @@ def strength(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
 
 def picture(lab: Any, seed: int, file: Path) -> None:
     """The recorded edit and what it does to the other prompts of the same seed, before above, after below."""
-    host, node = pack("nodes.host.sega.run"), pack("nodes.vectors").SEGAApplyVectors
+    host, node = pack("nodes.host.sega.patch"), pack("nodes.vectors").SEGAApplyVectors
     runs: list[Any] = []
     recording = host.patch_model(
-        lab.model, concepts(lab, ["glasses"]), pack("nodes.host.conditioning.concept").SEGASettings(), runs.append
+        lab.model, concepts(lab, ["glasses"]), pack("nodes.host.sega.settings").SEGASettings(), runs.append
     )
 
     def made(prompt: str, model: Any = None) -> Image.Image:

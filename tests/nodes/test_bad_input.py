@@ -9,7 +9,7 @@ import comfy.samplers
 import pytest
 import tiny_models
 import torch
-from semantic_steering.nodes.host.conditioning.inherit import check_latent
+from semantic_steering.nodes.host.conditioning.checks import check_latent
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 
 POSITIVE, NEGATIVE, TARGET = tiny_models.stub_cond(1), tiny_models.stub_cond(2), tiny_models.stub_cond(3)
@@ -46,10 +46,10 @@ def calls():
 
 def test_a_latent_without_height_and_width(calls):
     """Sound: no activity map and no mask can be drawn on it; without these it is steered like any other."""
-    guider = comfy.samplers.CFGGuider(calls.model)
+    model = calls.model
     with pytest.raises(ValueError, match=r"without height and width.*use SEGA Guidance"):
-        check_latent(guider, [torch.Size([1, 4, 32])], pictures=True)
-    check_latent(guider, [torch.Size([1, 4, 32])])
+        check_latent(model, [torch.Size([1, 4, 32])], pictures=True)
+    check_latent(model, [torch.Size([1, 4, 32])])
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])

@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from semantic_steering.nodes import NODES
 from semantic_steering.nodes.diffedit import DiffEditMask, DiffEditSampler
 from semantic_steering.nodes.host.conditioning.concept import ConceptInput
-from semantic_steering.nodes.host.lora.fitting import MissingClip
+from semantic_steering.nodes.host.lora.clip import MissingClip
 from semantic_steering.nodes.instruct_pix2pix import InstructPix2PixGuider
 from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler

@@ -22,8 +22,9 @@ from comfy.model_base import ModelType
 from comfy.patcher_extension import WrappersMP
 from random_weights import randomise
 from semantic_steering.guidance_core import Window
-from semantic_steering.nodes.host.conditioning.concept import ConceptInput, SEGASettings
-from semantic_steering.nodes.host.sega.run import patch_model
+from semantic_steering.nodes.host.conditioning.concept import ConceptInput
+from semantic_steering.nodes.host.sega.patch import patch_model
+from semantic_steering.nodes.host.sega.settings import SEGASettings
 
 SIZE = (4, 6, 6)  # the stub's latent [C, h, w]
 WIDTH = math.prod(SIZE)  # of its conditioning

@@ -1,4 +1,4 @@
-"""What travels between the SEGA nodes, and its translation into the core's terms for one run."""
+"""What travels over a SEGA_CONCEPTS socket, and its translation into the core's terms for one run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....guidance_core import Concept, HeldDirections, SigmaWindow, Window
+from ....guidance_core import Concept, SigmaWindow, Window
 
 Conditioning = list[list[Any]]  # ComfyUI's [[tensor, {options}], ...]
 
@@ -116,24 +116,6 @@ def restrictions_in(options: dict[str, Any]) -> list[str]:
     """The names of what limits a conditioning, without those whose value limits nothing."""
     whole = (("strength", 1.0), ("mask_strength", 1.0), ("start_percent", 0.0), ("end_percent", 1.0))
     return [key for key in RESTRICTIONS if key in options and (key, options[key]) not in whole]
-
-
-@dataclass(frozen=True)
-class SEGASettings:
-    """What all concepts of a run share."""
-
-    momentum_scale: float = 0.0
-    momentum_beta: float = 0.4
-    threshold_over: str = "channel"
-    base: str = "auto"
-    refresh: int = 1
-
-    def __post_init__(self) -> None:
-        if self.base not in ("auto", "negative", "positive"):
-            raise ValueError(f"base is {self.base!r}; it must be auto, negative or positive")
-        if self.threshold_over not in ("channel", "latent"):
-            raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be channel or latent")
-        HeldDirections(self.refresh)  # the core's own range check
 
 
 def chain(concepts: tuple[ConceptInput, ...] | None, concept: ConceptInput) -> tuple[ConceptInput, ...]:

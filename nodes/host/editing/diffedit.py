@@ -13,17 +13,20 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import difference_map, masked_decode, noise_difference
+from ..conditioning.attention_patches import has_image_prompt, mixes_outputs
+from ..conditioning.checks import check_encoded, check_height_and_width
 from ..conditioning.concept import Conditioning, restrictions_in
-from ..conditioning.inherit import check_encoded, has_image_prompt, mixes_outputs
 from ..conditioning.masks import fitted, to_cells
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.ksampler import picture_size
-from .inversion import Inversion, guider_for, run_sampler
+from ..run.samplers import guider_for, run_sampler
+from .inversion import Inversion
 
 logger = logging.getLogger("semantic_steering")
 
 # Of one conditioning over the whole picture the host divides these out again.
 WEIGHTS = ("strength", "mask_strength", "set_area_to_bounds")
+NEEDS_A_PICTURE = "{} needs a picture or a video"
 # The host keeps this much of its free memory for what its estimate does not see.
 MEMORY_MARGIN = 1.5
 
@@ -103,15 +106,6 @@ def check_unlimited(conditioning: Conditioning, name: str) -> None:
             )
 
 
-def check_picture(samples: Tensor, node: str) -> None:
-    """Raises ValueError for latents without height and width (sound)."""
-    if samples.ndim < 4:
-        raise ValueError(
-            f"this latent has the shape {list(samples.shape)}, without height and width; {node} needs a picture or a "
-            "video"
-        )
-
-
 def estimate_difference(
     model: Any, source: Conditioning, target: Conditioning, samples: Tensor, strength: float, maps: int, seed: int,
     on_maps: Callable[[Tensor], None] = lambda difference: None,
@@ -173,7 +167,7 @@ def decode(model: Any, positive: Conditioning, negative: Conditioning, inversion
     check_encoded(positive=positive, negative=negative)
     inversion.model.check(model, "the inversion was", "Connect the model that was connected to DDIM Invert")
     samples = inversion.samples
-    check_picture(samples, "DiffEdit Sampler")
+    check_height_and_width(samples.shape, NEEDS_A_PICTURE.format("DiffEdit Sampler"))
     if not mask.any():  # also of any size: LoadImage gives 64x64 zeros for a picture without alpha
         logger.warning("DiffEdit Sampler: the mask is empty; the picture is returned as it is")
         return samples.clone()

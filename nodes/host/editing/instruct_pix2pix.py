@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import comfy.model_base
@@ -15,10 +14,19 @@ from torch import Tensor
 
 from ....guidance_core import add_image_guidance
 from ..conditioning.concept import Conditioning
-from ..conditioning.inherit import SLOT, estimates, has_image_prompt
+from ..run.batched_call import COUNT_KEY, BatchedCall, count_added
+from ..run.patches import PREFIX, Patch, declare
 
-KEY = "semantic_steering.instruct_pix2pix"
-WITHOUT_IMAGE = f"{KEY}.without_image"
+GUIDER = declare(
+    Patch(
+        f"{PREFIX}instruct_pix2pix",
+        "InstructPix2Pix Guider",
+        "InstructPix2Pix Guider",
+        windowed=False,
+        conditionings="one, the negative with an empty picture; none at an image scale of 1",
+    )
+)
+WITHOUT_IMAGE = f"{GUIDER.key}.without_image"
 
 
 class TwoScaleGuider(comfy.samplers.CFGGuider):
@@ -36,7 +44,7 @@ class TwoScaleGuider(comfy.samplers.CFGGuider):
         self.third = not math.isclose(image_scale, 1.0)
         if self.third:
             model = model.clone()
-            model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _count_third)
+            model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, COUNT_KEY, count_added)
         super().__init__(model)
         self.set_conds(_with_image(positive, image), _with_image(negative, image))
         if self.third:
@@ -49,39 +57,30 @@ class TwoScaleGuider(comfy.samplers.CFGGuider):
         model_options = model_options or {}
         if not self.third:
             return super().predict_noise(x, timestep, model_options, seed)
-        call = _BatchedCall(self.conds["negative"], self.conds[WITHOUT_IMAGE], model_options.get(SLOT, estimates))
-        guided = super().predict_noise(x, timestep, {**model_options, SLOT: call}, seed)
+        call = ThreeEstimates(self.conds["negative"], self.conds[WITHOUT_IMAGE], model_options)
+        guided = super().predict_noise(x, timestep, call.within(model_options), seed)
         return add_image_guidance(guided, call.negative, call.without_image, self.image_scale)
 
 
-class _BatchedCall:
-    """Stands in the host's guidance for one evaluation: adds the third conditioning (and the negative, which the host
-    leaves out at a text scale of 1), keeps both estimates, and returns the host its own two.
+class ThreeEstimates(BatchedCall):
+    """Adds the third conditioning (and the negative, which the host leaves out at a text scale of 1), keeps both
+    estimates, and returns the host its own two.
 
-    What stood there before is called: SEGA, which adds its concepts to the same call and finds positive at index 0 and
-    negative, with the picture, at 1.
+    SEGA adds its concepts to the same call and finds positive at index 0 and negative, with the picture, at 1.
     """
 
     negative: Tensor
     without_image: Tensor
 
-    def __init__(self, negative: list[dict], without_image: list[dict], previous: Callable[[dict], list[Tensor]]):
-        self.conds, self.previous = (negative, without_image), previous
+    def __init__(self, negative: list[dict], without_image: list[dict], model_options: dict):
+        super().__init__(model_options)
+        self.conds = negative, without_image
 
     def __call__(self, args: dict) -> list[Tensor]:
         negative, without_image = self.conds
-        both = [args["conds"][0], negative]
-        if has_image_prompt(args["model_options"]):  # it knows no third place: a call of its own, in the negative's
-            positive, self.negative = self.previous({**args, "conds": both})
-            self.without_image = self.previous({**args, "conds": [None, without_image]})[1]
-        else:
-            positive, self.negative, self.without_image = self.previous({**args, "conds": [*both, without_image]})
-        return [positive, self.negative]
-
-
-def _count_third(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-    """The host's memory estimate counts two conditionings a picture; the third comes on top."""
-    return executor(model, [noise_shape[0] + math.ceil(noise_shape[0] / 2), *noise_shape[1:]], *args, **kwargs)
+        own, (self.without_image,) = self.evaluate(args, [args["conds"][0], negative], [without_image])
+        self.negative = own[1]
+        return own
 
 
 def _with_image(conditioning: Conditioning, image: Tensor) -> Conditioning:
@@ -97,7 +96,7 @@ def check_model(model: Any) -> None:
         )
 
 
-def check_picture(model: Any, vae: Any, pixels: Tensor) -> None:
+def check_encodable(model: Any, vae: Any, pixels: Tensor) -> None:
     """Raises ValueError for a VAE that is missing or another family's, and pixels that cannot be encoded."""
     if vae is None or vae.first_stage_model is None:
         raise ValueError("vae is missing: the checkpoint has none; connect a Load VAE")

@@ -11,32 +11,20 @@ from typing import Any
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
-import comfy.utils
-import latent_preview
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
-from ..conditioning.inherit import check_encoded
+from ..conditioning.checks import check_channels, check_encoded
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.identity import ModelIdentity
 from ..run.levels import input_scale, shares, with_noise
-from ..sega import run as sega
-from ..sega import vectors
-from ..sliders import patch as sliders
+from ..run.samplers import guider_for, run_sampler
 
 logger = logging.getLogger("semantic_steering")
 
 VERSION = 1
 METHODS = ("fixed point", "ddim", "random")
-# Patches that act in a part of the run only: an inversion would undo what the later decode does not do.
-# By key: what it is, and the nodes that make it.
-WINDOWED = {
-    sega.KEY: ("SEGA Guidance", "SEGA Guidance"),
-    vectors.KEY: ("concept vectors", "SEGA Apply Vectors"),
-    sliders.KEY: ("a slider with a window or a sweep", "Slider LoRA Loader or Slider Sweep"),
-}
 
 
 @dataclass(frozen=True)
@@ -161,17 +149,6 @@ def internal(model: Any, samples: Tensor) -> Tensor:
     return layout.process_in(samples) if torch.count_nonzero(samples) > 0 else samples
 
 
-def check_no_window(model: Any, node: str) -> None:
-    """Raises ValueError for a model that is steered in a part of the run only."""
-    wrappers = model.wrappers.get(WrappersMP.OUTER_SAMPLE, {})
-    for key, (what, nodes) in WINDOWED.items():
-        if wrappers.get(key):
-            raise ValueError(
-                f"model already carries {what}, which acts in a part of the run: {node} needs the unsteered model. "
-                f"Connect the model from before {nodes}"
-            )
-
-
 def picture_latent(model: Any, latent: dict) -> Tensor:
     """The samples of a LATENT, in the rank that the model takes.
 
@@ -184,12 +161,8 @@ def picture_latent(model: Any, latent: dict) -> Tensor:
             "the picture's or the video's part alone"
         )
     samples = comfy.sample.fix_empty_latent_channels(model, samples)
+    check_channels(model, samples.shape)
     layout = model.get_model_object("latent_format")
-    if samples.shape[1] != layout.latent_channels:
-        raise ValueError(
-            f"latent_image has {samples.shape[1]} channels, this model's latents have {layout.latent_channels}: it was "
-            "made for another model family. Encode the picture with this checkpoint's VAE"
-        )
     if samples.ndim != 2 + layout.latent_dimensions:
         raise ValueError(
             f"latent_image has the shape {list(samples.shape)}, this model's latents have "
@@ -199,22 +172,6 @@ def picture_latent(model: Any, latent: dict) -> Tensor:
     if not torch.isfinite(samples).all():
         raise ValueError("latent_image holds NaN or infinite values; the picture before it is broken")
     return samples
-
-
-def guider_for(model: Any, conds: dict[str, Any], cfg: float = 1.0) -> Any:
-    """The host's guider with the given conditionings."""
-    guider = comfy.samplers.CFGGuider(model)
-    guider.inner_set_conds(conds)
-    guider.set_cfg(cfg)
-    return guider
-
-
-def run_sampler(guider: Any, sampler: Any, sigmas: Tensor, samples: Tensor, noise: Tensor, seed: int) -> Tensor:
-    """One run of a Sampler with the host's progress and preview; the host's samples, on the intermediate device."""
-    callback = latent_preview.prepare_callback(guider.model_patcher, len(sigmas) - 1)
-    quiet = not comfy.utils.PROGRESS_BAR_ENABLED
-    out = guider.sample(noise, samples, sampler, sigmas, callback=callback, disable_pbar=quiet, seed=seed)
-    return out.to(comfy.model_management.intermediate_device())
 
 
 def invert(

@@ -1,27 +1,22 @@
-"""LoRA files: read safely, mapped onto a model's layers by the host's own loaders, and checked before anything runs."""
+"""Which layers of a model a LoRA fits: by the host's own loaders, checked before anything runs."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import pickle
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.lora
 import comfy.lora_convert
-import comfy.sd
-import comfy.utils
-import folder_paths
-import safetensors
 import torch
 from torch import Tensor
 
+from .adapters import shape_of
+
 logger = logging.getLogger("semantic_steering")
 
-FOLDER = "loras"
 # What follows a layer's name in a file's keys, in all formats the host knows.
 SUFFIX = re.compile(
     r"[._](?:lora|hada|lokr|oft|boft)[._].*$"
@@ -56,69 +51,6 @@ class Layers:
         if self.text_total:
             return f"{text}, its text-encoder half ({self.text_total} layers) is not used: connect clip"
         return text
-
-
-class MissingClip:
-    """Stands for a text encoder that nobody connected, and says so to whoever uses it.
-
-    Not to the host's cache, which asks every output for its `patcher`.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name in vars(comfy.sd.CLIP) or name in ("cond_stage_model", "tokenizer"):
-            raise ValueError(
-                "this clip comes from a Slider LoRA Loader whose clip input is not connected. Connect the checkpoint's "
-                "CLIP to that input, or take clip from the checkpoint loader"
-            )
-        raise AttributeError(name)
-
-
-def patched_clip(clip: Any, layers: Layers, strength: float) -> Any:
-    """A clone of a CLIP with the slider's text-encoder half, or what stands for a missing one."""
-    if clip is None:
-        return MissingClip()
-    clone = clip.clone()
-    if strength != 0:
-        clone.add_patches(layers.clip, strength)
-    return clone
-
-
-def names() -> list[str]:
-    """The files in ComfyUI's loras folders."""
-    return folder_paths.get_filename_list(FOLDER)
-
-
-def read(name: str) -> dict[str, Tensor]:
-    """The tensors of a file in ComfyUI's loras folders. No code of a pickle is run.
-
-    Raises FileNotFoundError for an unknown name, ValueError for a file that cannot be read.
-    """
-    path = folder_paths.get_full_path_or_raise(FOLDER, name)
-    try:
-        if path.lower().endswith((".safetensors", ".sft")):
-            # Not every loader of the host compares the header with the file; this one does, without reading tensors.
-            safetensors.safe_open(path, framework="pt").__exit__(None, None, None)
-        state: Any = comfy.utils.load_torch_file(path, safe_load=True)
-    except pickle.UnpicklingError as problem:
-        raise ValueError(
-            f"lora_name {name!r} is refused: it is a pickle of more than tensors, and no code of a file is run. "
-            "Use a .safetensors version of this slider"
-        ) from problem
-    except Exception as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise ValueError(
-            f"lora_name {name!r} cannot be read ({reason}): the file is incomplete or no LoRA. Download it again"
-        ) from problem
-    return state
-
-
-def fingerprint(name: str) -> tuple[int, int] | None:
-    """When a file was written and how large it is; None for one that is not there."""
-    path = folder_paths.get_full_path(FOLDER, name)
-    if path is None:
-        return None
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size
 
 
 def check_tensors(state: Any, label: str) -> None:
@@ -205,7 +137,7 @@ def _fitting(
     named = {keys[name]: name for name in names if name in keys}
     for target in list(patches):
         key, offset = (target, None) if isinstance(target, str) else target[:2]
-        found, wanted = _shape(patches[target]), list(shapes.get(key, ()))
+        found, wanted = shape_of(patches[target]), list(shapes.get(key, ()))
         if offset is not None and wanted:
             wanted[offset[0]] = offset[2]
         flat = (wanted[0], math.prod(wanted[1:])) if wanted else ()
@@ -215,33 +147,3 @@ def _fitting(
                 f"is {'x'.join(map(str, found))}, the model's layer {'x'.join(map(str, flat)) or 'is missing'}"
             )
     return patches, problems
-
-
-def _shape(patch: Any) -> tuple[int, int] | None:
-    """(out, in · kernel) of the difference that a patch makes; None where the host's own check has to do."""
-    if isinstance(patch, tuple):
-        tensor = patch[1][0]
-        return (tensor.shape[0], math.prod(tensor.shape[1:])) if tensor.ndim else None
-    weights = patch.weights
-    if patch.name == "lora":
-        up, down, _, middle, _, reshaped = weights
-        if reshaped is not None:
-            return None
-        if up.flatten(1).shape[1] != (down if middle is None else middle).shape[0]:
-            return (up.shape[0], 0)  # ranks that do not meet
-        columns = down.flatten(1).shape[1] if middle is None else down.shape[1] * math.prod(middle.shape[2:])
-        return (up.shape[0], columns)
-    if patch.name == "loha":
-        one, two, _, _, _, core = weights[:6]
-        if core is None:
-            return (one.shape[0], two.flatten(1).shape[1])
-        return (one.shape[1], two.shape[1] * math.prod(core.shape[2:]))
-    if patch.name == "lokr":
-        w1, w2, _, w1_a, w1_b, w2_a, w2_b, core = weights[:8]
-        rows, columns = w1.shape if w1 is not None else (w1_a.shape[0], w1_b.shape[1])
-        if w2 is not None:
-            return (rows * w2.shape[0], columns * math.prod(w2.shape[1:]))
-        if core is None:
-            return (rows * w2_a.shape[0], columns * w2_b.flatten(1).shape[1])
-        return (rows * w2_a.shape[1], columns * w2_b.shape[1] * math.prod(core.shape[2:]))
-    return None

@@ -12,6 +12,8 @@ import folder_paths
 import latent_preview
 import numpy as np
 import torch
+from comfy_api.latest import ui
+from PIL import Image
 from torch import Tensor
 
 from .strips import strip
@@ -44,6 +46,27 @@ def latent_colours(layout: Any, internal: Tensor) -> Tensor:
 def one_frame(latent: Tensor) -> Tensor:
     """A latent [B, C, ..., h, w] with the middle frame only of each video in it."""
     return latent[:, :, latent.shape[2] // 2][:, :, None] if latent.ndim == 5 else latent
+
+
+def live_activity(layout: Any, denoised: Tensor, maps: Tensor, titles: Sequence[str]) -> Image.Image:
+    """Where each concept has acted so far, over the first picture of a prediction [B, C, ..., h, w] in the sampler's
+    own space. maps: [B * K, h, w], picture by picture, then concept; titles: the K concepts'."""
+    picture = latent_colours(layout, one_frame(denoised[:1]).cpu().float())
+    tiles = activity_tiles(picture, maps[: len(titles)], titles)
+    return Image.fromarray((tiles[0] * 255).round().byte().numpy())
+
+
+def mask_shown(pictures: Tensor, mask: Tensor, heat: Tensor, threshold: float, grow: int, node: Any) -> dict[str, Any]:
+    """What DiffEdit Mask sends to the page: under `images` the masks [N, H, W] over the pictures [N, H, W, 3], which
+    every client can show; under `outline` what web/diffedit_mask.js draws it from. heat: [N, h, w], before the
+    threshold; node: its class."""
+    outline = {
+        "pictures": ui.PreviewImage(pictures).values,
+        "heat": heat_file(heat),
+        "threshold": threshold,
+        "grow": grow,
+    }
+    return ui.PreviewImage(masked_picture(pictures, mask), cls=node).as_dict() | {"outline": [outline]}
 
 
 def fitted_pictures(pictures: Tensor, count: int, size: Sequence[int]) -> Tensor:

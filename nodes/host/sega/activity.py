@@ -9,23 +9,20 @@ from torch import Tensor
 
 
 class Activity:
-    """Sums up committed steps; read once after the run.
+    """Sums up committed steps; read once after the run. total: concepts that were given; those that never act stay
+    silent."""
 
-    positions: where each acting concept stands among the `total` that were given (the neutral ones stay silent).
-    """
-
-    def __init__(self, positions: list[int], total: int):
-        self.positions, self.total = positions, total
+    def __init__(self, total: int):
+        self.total = total
         self._sums: dict[int, Tensor] = {}
         self._steps: dict[int, int] = {}
 
     def add(self, gamma: Mapping[int, Tensor]) -> None:
-        """One committed step's γ [B, C, ..., h, w] of the concepts inside their window."""
-        for concept, term in gamma.items():
-            i = self.positions[concept]
+        """One committed step's γ [B, C, ..., h, w] of the concepts inside their window, by their place among all."""
+        for place, term in gamma.items():
             share = (term != 0).float().mean(1)
-            self._sums[i] = self._sums[i] + share if i in self._sums else share
-            self._steps[i] = self._steps.get(i, 0) + 1
+            self._sums[place] = self._sums[place] + share if place in self._sums else share
+            self._steps[place] = self._steps.get(place, 0) + 1
 
     def maps(self, shape: torch.Size, size: tuple[int, int]) -> Tensor:
         """[B·K, H, W] in [0, 1], picture by picture, then concept; frames of a video are averaged.

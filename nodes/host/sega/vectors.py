@@ -1,39 +1,25 @@
-"""Concept vectors in the host: recorded by SEGA Sampler, written to files, added to other runs without any concept."""
+"""Concept vectors: what travels over a SEGA_VECTORS socket, and how a run records them."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import comfy.patcher_extension
-import comfy.utils
-import folder_paths
-import safetensors
 import torch
-from comfy.cli_args import args as host_arguments
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ....guidance_core import at_sigma, resized
-from ..conditioning.inherit import check_latent
+from ....guidance_core import resized
 from ..run.identity import ModelIdentity
-from ..run.patches import add_outer_sample
 
 logger = logging.getLogger("semantic_steering")
 
-KEY = "semantic_steering.vectors"
 LARGE_ROW = 1 << 20  # bytes
-SUFFIX = ".sega.safetensors"
-FORMAT, VERSION = "semantic-steering concept vectors", 1
 RECORD_AGAIN = "Record them again on this model with SEGA Sampler"
-OUTPUT = " [output]"  # how ComfyUI's own names say that a file is in the output folder
 
 
 @dataclass(frozen=True)
@@ -117,120 +103,3 @@ class Recorder:
             if (found := self._rows[sigma]) is not None:
                 row.copy_(found)
         return gamma, sigmas
-
-
-def with_vectors(model: Any, vectors: ConceptVectors, scale: float) -> Any:
-    """A clone of a MODEL to which scale·γ is added in every run. Raises ValueError for another model's vectors."""
-    if not math.isfinite(scale):
-        raise ValueError(f"scale is {scale}; it must be a finite number (1 = as recorded)")
-    patched = model.clone()
-    vectors.check()
-    if scale == 0 or vectors.neutral:
-        return patched
-
-    def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        guider = executor.class_obj
-        shapes = kwargs.get("latent_shapes") or [latent_image.shape]
-        vectors.model.check(guider.model_patcher, "the vectors were", RECORD_AGAIN)
-        check_latent(guider, shapes)
-        predict = _adding(vectors.fitted(torch.Size(shapes[0])), vectors.sigmas, scale)
-        comfy.patcher_extension.add_wrapper_with_key(
-            WrappersMP.PREDICT_NOISE, KEY, predict, guider.model_options, is_model_options=True
-        )
-        return executor(noise, latent_image, *args, **kwargs)
-
-    add_outer_sample(patched, KEY, outer_sample, "SEGA Apply Vectors")
-    return patched
-
-
-def _adding(gamma: Tensor, sigmas: tuple[float, ...], scale: float) -> Callable[..., Tensor]:
-    """A PREDICT_NOISE wrapper: x0 − σ·scale·γ(σ)."""
-
-    def predict(
-        executor: Any, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None
-    ) -> Tensor:
-        # All before the model is queued, so that nothing has to wait for it.
-        sigma = float(timestep.flatten()[0])
-        found = at_sigma(gamma, sigmas, sigma) if sigma > 0 else None
-        term = None if found is None else found.to(x.device)
-        denoised = executor(x, timestep, model_options or {}, seed)
-        return denoised if term is None else denoised - sigma * scale * term
-
-    return predict
-
-
-def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]) -> str:
-    """Write a *.sega.safetensors file into the output folder; its name relative to it. extra: the workflow and its
-    prompt, left out where the host was told to keep them out of files."""
-    vectors.check()
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        filename_prefix, folder_paths.get_output_directory()
-    )
-    workflow = {} if host_arguments.disable_metadata else {key: json.dumps(value) for key, value in extra.items()}
-    header = workflow | {
-        "format": FORMAT, "version": str(VERSION), "model": json.dumps(asdict(vectors.model)),
-        "latent_shape": json.dumps(list(vectors.gamma.shape[1:])), "sigmas": json.dumps(vectors.sigmas),
-        "concepts": json.dumps(vectors.concepts), "seed": str(vectors.seed),
-    }  # fmt: skip
-    file = f"{name}_{counter:05}_{SUFFIX}"
-    comfy.utils.save_torch_file({"gamma": vectors.gamma.contiguous()}, str(Path(folder) / file), metadata=header)
-    return str(Path(subfolder) / file)
-
-
-def names() -> list[str]:
-    """The vector files of the input and the output folder, as ComfyUI's own file lists name them."""
-    found = []
-    for folder, ending in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), OUTPUT)):
-        files, _ = folder_paths.recursive_search(folder)
-        found += [f"{file}{ending}" for file in sorted(files) if file.endswith(SUFFIX)]
-    return found
-
-
-def load(name: str) -> ConceptVectors:
-    """Read a file that `save` wrote. Raises ValueError, naming the file and what is wrong with it."""
-    path = Path(folder_paths.get_annotated_filepath(name))
-    if not name.removesuffix(OUTPUT).endswith(SUFFIX):
-        raise ValueError(f"file is {name!r}; concept vectors are in files that end in {SUFFIX}")
-    if not path.is_file():
-        raise ValueError(f"file {name!r} does not exist any more; press R to read the list of files again")
-    try:
-        tensors, header = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    except (safetensors.SafetensorError, ValueError) as broken:
-        raise ValueError(f"file {name!r} is no safetensors file, or not a whole one: {broken}") from broken
-    header = header or {}
-    if header.get("format") != FORMAT or set(tensors) != {"gamma"}:
-        raise ValueError(f"file {name!r} does not hold concept vectors; choose one that SEGA Save Vectors wrote")
-    if header.get("version") != str(VERSION):
-        raise ValueError(
-            f"file {name!r} is of version {header.get('version')}, this pack reads version {VERSION}: update the pack, "
-            "or record the vectors again"
-        )
-    return _read(name, tensors["gamma"], header)
-
-
-def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors:
-    try:
-        model = ModelIdentity(**json.loads(header["model"]))
-        vectors = ConceptVectors(
-            gamma, tuple(float(sigma) for sigma in json.loads(header["sigmas"])),
-            replace(model, sigma_max=float(model.sigma_max)), tuple(json.loads(header["concepts"])),
-            int(header["seed"]),
-        )  # fmt: skip
-        shape = tuple(json.loads(header["latent_shape"]))
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as broken:
-        raise ValueError(f"file {name!r}: its header is damaged ({broken!r}). {RECORD_AGAIN}") from broken
-    if tuple(gamma.shape[1:]) != shape:
-        raise ValueError(
-            f"file {name!r}: it holds {list(gamma.shape[1:])}, its header says {list(shape)}. {RECORD_AGAIN}"
-        )
-    try:
-        vectors.check()
-    except ValueError as problem:
-        raise ValueError(f"file {name!r}: {problem}") from problem
-    return vectors
-
-
-def fingerprint(name: str) -> Any:
-    """Differs when the file does; nan (always anew) for one that is gone."""
-    path = Path(folder_paths.get_annotated_filepath(name))
-    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else float("nan")

@@ -19,9 +19,7 @@ from torch import Tensor
 
 from ....guidance_core import LowRank, concatenate, fuse_middle, low_rank_sum
 from ....guidance_core.sliders import CONVOLUTIONS
-
-# Where the host's adapters that have an additive form keep the scale of a DoRA.
-DORA_AT = {"lora": 4, "loha": 7, "lokr": 8}
+from ..lora.adapters import LoRA, no_additive_form, parts, whole_difference
 
 
 @dataclass
@@ -46,16 +44,7 @@ def why_not(patches: dict[Any, Any], network: torch.nn.Module) -> str | None:
     """What of a slider has no additive form, or None."""
     for target, patch in patches.items():
         key, offset, _ = _target(target)
-        if isinstance(patch, tuple):
-            kind = None if patch[0] == "diff" else f"{patch[0]} weights"
-        elif patch.name not in DORA_AT:
-            kind = f"{patch.name.upper()} weights"
-        elif patch.weights[DORA_AT[patch.name]] is not None:
-            kind = "DoRA weights"
-        elif patch.name == "lora" and patch.weights[5] is not None:
-            kind = "weights that resize a layer"
-        else:
-            kind = None
+        kind = no_additive_form(patch)
         name, _, parameter = key.rpartition(".")
         module = comfy.utils.get_attr(network, name)
         info = get_module_type_info(module)
@@ -150,32 +139,31 @@ class _Prepared:
         self.convolution = {k: info[k] for k in ("stride", "padding", "dilation")} if info["is_conv"] else {}
         self.kernel = info["kernel_size"] if info["is_conv"] else ()
         self.module, self.like = module, like
-        parts, columns = [], []
+        pieces, columns = [], []
         self.low_rank: tuple[Tensor, Tensor, Tensor] | None = None
         self.others: list[tuple[int, Any, Any, Any]] = []
         for index, patch, offset, function in layer.weight:
             if isinstance(patch, tuple):
-                self.others.append((index, self._moved(patch[1][0]), offset, function))
-            elif patch.name == "lora":
-                part = self._low_rank(patch.weights, offset, function)
-                parts.append(part)
+                self.others.append((index, self._moved(whole_difference(patch)), offset, function))
+            elif isinstance(found := parts(patch), LoRA):
+                part = self._low_rank(found, offset, function)
+                pieces.append(part)
                 columns += [index] * len(part.down)
             else:
                 self.others.append((index, self._adapter(patch), offset, function))
-        if parts:
-            down, up = concatenate(parts, output.shape[self.channel])
+        if pieces:
+            down, up = concatenate(pieces, output.shape[self.channel])
             self.low_rank = down, up, torch.tensor(columns, device=like.device)
-        self.bias = [(index, self._moved(patch[1][0]), offset) for index, patch, offset, _ in layer.bias]
+        self.bias = [(index, self._moved(whole_difference(patch)), offset) for index, patch, offset, _ in layer.bias]
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.like)
 
-    def _low_rank(self, weights: Any, offset: Any, function: Any) -> LowRank:
-        up, down, alpha, middle = weights[:4]
-        up, down = self._moved(up.flatten(1)), self._moved(down)
-        factor = 1.0 if alpha is None else alpha / len(down)
-        if middle is not None:
-            down = fuse_middle(down, self._moved(middle))
+    def _low_rank(self, found: LoRA, offset: Any, function: Any) -> LowRank:
+        up, down = self._moved(found.up.flatten(1)), self._moved(found.down)
+        factor = 1.0 if found.alpha is None else found.alpha / len(down)
+        if found.middle is not None:
+            down = fuse_middle(down, self._moved(found.middle))
         down = down.reshape(len(down), -1, *self.kernel)
         return LowRank(up if function is None else function(up), down, factor, 0 if offset is None else offset[1])
 

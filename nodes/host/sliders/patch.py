@@ -24,13 +24,26 @@ from ....guidance_core import Window, edges_crossed
 from ..lora.fitting import Layers
 from ..page.progress import show_verdict
 from ..page.verdict import NO_STEP
-from ..run.patches import add_outer_sample
+from ..run.patches import PREFIX, Patch, Use, add_outer_sample, check_one_model, declare
+from .acting import ActingSlider
+from .hooked import HookedSliders
 from .layer_hooks import why_not
-from .switched import ActingSlider, HookedSliders, SwitchedWeights
+from .switched import SwitchedWeights
 
 logger = logging.getLogger("semantic_steering")
 
-KEY = "semantic_steering.sliders"
+SLIDERS = declare(
+    Patch(
+        f"{PREFIX}sliders",
+        "a slider with a window or a sweep",
+        "Slider LoRA Loader or Slider Sweep",
+        windowed=True,
+        refused={
+            Use.TWO_MODELS: "it runs two models. Use CFGGuider, or set start_percent to 0 and end_percent to 1 (then "
+            "it is an ordinary LoRA)"
+        },
+    )
+)
 APPLY_TO = ("both", "positive")
 STRONGEST = 20.0
 # Each edge writes the patched weights once; more of them cost more than hooks at every step.
@@ -98,17 +111,17 @@ def with_slider(model: Any, slider: Slider) -> Any:
     if slider.whole_run:
         patched.add_patches(slider.layers.model, slider.strengths[0])
         return patched
-    before = model.attachments.get(KEY, ())
-    patched.set_attachments(KEY, (*before, slider))
+    before = model.attachments.get(SLIDERS.key, ())
+    patched.set_attachments(SLIDERS.key, (*before, slider))
     if not before:
-        add_outer_sample(patched, KEY, _outer_sample, "a slider with a window")
+        add_outer_sample(patched, SLIDERS, _outer_sample)
     return patched
 
 
 def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
                   *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
     guider = executor.class_obj
-    sliders = guider.model_patcher.attachments[KEY]
+    sliders = guider.model_patcher.attachments[SLIDERS.key]
     run = plan(guider, sliders, len(noise), sigmas)
     run.register()
     samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
@@ -120,11 +133,7 @@ def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: A
 
 def plan(guider: Any, sliders: Sequence[Slider], batch: int, sigmas: Tensor) -> SwitchedWeights | HookedSliders:
     """How the sliders act in this run. Raises ValueError, before anything is loaded, for what cannot be sampled."""
-    if getattr(guider, "uncond_model_patcher", None) is not None:
-        raise ValueError(
-            "a slider with a window cannot act in a Dual Model CFG Guider, which runs two models. Use CFGGuider, or "
-            "set start_percent to 0 and end_percent to 1 (then it is an ordinary LoRA)"
-        )
+    check_one_model(guider, SLIDERS)
     if any(slider.apply_to == "positive" for slider in sliders) and not guider.conds.get("positive"):
         raise ValueError(
             f"apply_to is positive, but this guider has no positive conditioning (it has {', '.join(guider.conds)}). "

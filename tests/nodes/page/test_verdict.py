@@ -11,12 +11,12 @@ import slider_runs
 import tiny_models
 import torch
 from semantic_steering.guidance_core import EditSize, Window
-from semantic_steering.nodes.host.conditioning.concept import SEGASettings
 from semantic_steering.nodes.host.lora import fitting as lora_files
 from semantic_steering.nodes.host.page import previews
 from semantic_steering.nodes.host.page.verdict import GUIDED, UNGUIDED, Acted, Evaluations, verdict
 from semantic_steering.nodes.host.run import ksampler as sampling
-from semantic_steering.nodes.host.sega.run import Page, patch_model
+from semantic_steering.nodes.host.sega.patch import patch_model
+from semantic_steering.nodes.host.sega.settings import Page, SEGASettings
 from semantic_steering.nodes.host.sliders.patch import Slider, with_slider
 
 POSITIVE, NEGATIVE, TARGET = tiny_models.stub_cond(1), tiny_models.stub_cond(2), tiny_models.stub_cond(3)
@@ -41,14 +41,16 @@ def test_the_ratio_is_the_edits_norm_over_the_guidances():
     run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), cfg=4.0)
     edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(NEGATIVE)).norm()
     guidance = 4.0 * (tiny_models.eps_of(POSITIVE) - tiny_models.eps_of(NEGATIVE)).norm()
-    assert run.measure.sizes()[0].ratio == pytest.approx(float(edit / guidance), rel=1e-3)
+    assert run.report.measure.sizes()[0].ratio == pytest.approx(float(edit / guidance), rel=1e-3)
     assert run.verdict().startswith(f"test: active in 10 of 10 steps, edit = {float(edit / guidance):.2g} × guidance, ")
 
 
 def test_without_guidance_it_is_compared_with_the_prediction():
     run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), cfg=1.0)
     edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(POSITIVE)).norm()
-    assert run.measure.sizes()[0].ratio == pytest.approx(float(edit / tiny_models.eps_of(POSITIVE).norm()), rel=1e-3)
+    assert run.report.measure.sizes()[0].ratio == pytest.approx(
+        float(edit / tiny_models.eps_of(POSITIVE).norm()), rel=1e-3
+    )
     assert "× prediction" in run.verdict()
 
 
@@ -79,7 +81,7 @@ def test_the_stub_gives_every_sampler_the_same_figures(sampler, refresh):
     )
     assert "active in 5 of 10 steps" in run.verdict()
     euler = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5, start=0.5))
-    assert run.measure.sizes()[0].ratio == pytest.approx(euler.measure.sizes()[0].ratio, rel=1e-3)
+    assert run.report.measure.sizes()[0].ratio == pytest.approx(euler.report.measure.sizes()[0].ratio, rel=1e-3)
 
 
 def test_without_anything_to_compare_with_there_is_no_ratio():
@@ -112,7 +114,7 @@ def test_two_in_a_row_count_their_own_cost():
     runs = []
     inner = patch_model(tiny_models.stub_model(), (tiny_models.concept(TARGET),), SEGASettings(), runs.append)
     ksample(patch_model(inner, (tiny_models.concept(TARGET),), SEGASettings(), runs.append))
-    assert [run.evaluations.text for run in runs] == 2 * ["+50 % evaluations"]
+    assert [run.report.evaluations.text for run in runs] == 2 * ["+50 % evaluations"]
 
 
 def test_sound_can_be_steered_with_the_live_activity_on():

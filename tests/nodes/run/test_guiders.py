@@ -159,7 +159,9 @@ def test_the_second_model_of_a_guider_is_refused_too():
     model, sigmas = tiny_models.stub_model(), tiny_models.schedule(tiny_models.stub_model())
     steered = tiny_models.steer(tiny_models.stub_model(), tiny_models.concept(TARGET))
     guider = DualModelGuider.execute(model, POSITIVE, 4.0, steered, NEGATIVE).args[0]
-    with pytest.raises(ValueError, match=r"SEGA cannot act on a guider's second model .*the model from before it"):
+    with pytest.raises(
+        ValueError, match=r"SEGA Guidance cannot act on a guider's second model .*the model from before it"
+    ):
         tiny_models.sample(guider, START, sigmas)
     plain = DualModelGuider.execute(model, POSITIVE, 4.0, tiny_models.stub_model(), NEGATIVE).args[0]
     assert tiny_models.sample(plain, START, sigmas).isfinite().all()

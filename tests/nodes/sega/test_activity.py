@@ -70,11 +70,11 @@ def test_it_averages_over_the_steps_of_the_window_only():
 
 def test_a_changing_edit_is_averaged_step_by_step():
     """Two committed steps, by hand."""
-    notes = Activity([1], 2)
+    notes = Activity(2)
     first, second = torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
     first[0, 0, 0, 0], second[0, :, 0, 0], second[0, 1, 1, 1] = 1.0, -2.0, 0.5
-    notes.add({0: first})
-    notes.add({0: second})
+    notes.add({1: first})
+    notes.add({1: second})
     maps = notes.maps(torch.Size([1, 4, 2, 2]), (2, 2))
     assert maps.tolist() == [[[0, 0], [0, 0]], [[(0.25 + 1) / 2, 0], [0, 0.25 / 2]]]
 

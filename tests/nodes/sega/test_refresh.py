@@ -8,8 +8,8 @@ import pytest
 import slow_sega as slow
 import tiny_models
 import torch
-from semantic_steering.nodes.host.conditioning.concept import SEGASettings
-from semantic_steering.nodes.host.sega.run import patch_model
+from semantic_steering.nodes.host.sega.patch import patch_model
+from semantic_steering.nodes.host.sega.settings import SEGASettings
 from semantic_steering.nodes.sega import SEGAGuidance, SEGASampler
 
 POSITIVE, NEGATIVE = tiny_models.unet_cond(1), tiny_models.unet_cond(2)

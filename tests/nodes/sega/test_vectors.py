@@ -13,7 +13,9 @@ import tiny_models
 import torch
 from comfy.model_base import ModelType
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
-from semantic_steering.nodes.host.sega.vectors import ConceptVectors, names, with_vectors
+from semantic_steering.nodes.host.sega.vector_files import names
+from semantic_steering.nodes.host.sega.vector_patch import with_vectors
+from semantic_steering.nodes.host.sega.vectors import ConceptVectors
 from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGASampler
 from semantic_steering.nodes.vectors import SEGAApplyVectors, SEGALoadVectors, SEGASaveVectors
@@ -237,7 +239,7 @@ class TestFiles:
         assert header["seed"] == str(SEED)
 
     def test_the_workflow_is_kept_only_where_the_host_keeps_it(self, model, folders, monkeypatch):
-        from semantic_steering.nodes.host.sega.vectors import save
+        from semantic_steering.nodes.host.sega.vector_files import save
 
         _, vectors = recorded(model)
         save(vectors, "with", {"workflow": {"nodes": []}})
@@ -304,7 +306,7 @@ class TestFiles:
         assert len(names()) == 1
 
     def test_a_workflows_own_keys_do_not_replace_the_headers(self, model, folders):
-        from semantic_steering.nodes.host.sega.vectors import save
+        from semantic_steering.nodes.host.sega.vector_files import save
 
         _, vectors = recorded(model)
         save(vectors, "a", {"seed": "another", "model": [1], "format": None})

@@ -1,0 +1,52 @@
+"""LoRA files: the list of them, and reading one without running anything of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import comfy.utils
+import folder_paths
+import safetensors
+from torch import Tensor
+
+FOLDER = "loras"
+
+
+def names() -> list[str]:
+    """The files in ComfyUI's loras folders."""
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def read(name: str) -> dict[str, Tensor]:
+    """The tensors of a file in ComfyUI's loras folders. No code of a pickle is run.
+
+    Raises FileNotFoundError for an unknown name, ValueError for a file that cannot be read.
+    """
+    path = folder_paths.get_full_path_or_raise(FOLDER, name)
+    try:
+        if path.lower().endswith((".safetensors", ".sft")):
+            # Not every loader of the host compares the header with the file; this one does, without reading tensors.
+            safetensors.safe_open(path, framework="pt").__exit__(None, None, None)
+        state: Any = comfy.utils.load_torch_file(path, safe_load=True)
+    except pickle.UnpicklingError as problem:
+        raise ValueError(
+            f"lora_name {name!r} is refused: it is a pickle of more than tensors, and no code of a file is run. "
+            "Use a .safetensors version of this slider"
+        ) from problem
+    except Exception as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ValueError(
+            f"lora_name {name!r} cannot be read ({reason}): the file is incomplete or no LoRA. Download it again"
+        ) from problem
+    return state
+
+
+def fingerprint(name: str) -> tuple[int, int] | None:
+    """When a file was written and how large it is; None for one that is not there."""
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        return None
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size

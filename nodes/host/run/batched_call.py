@@ -1,0 +1,77 @@
+"""One call for all estimates of a model evaluation: the place that the host's guidance asks, and what the pack adds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.samplers
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..conditioning.attention_patches import has_image_prompt
+from .patches import PREFIX, added_conditionings
+
+# What the host's guidance calls for its estimates, in model_options.
+SLOT = "sampler_calc_cond_batch_function"
+COUNT_KEY = f"{PREFIX}run.count"
+
+
+def estimates(args: dict) -> list[Tensor]:
+    """The host's own batched evaluation of all conditionings, called as it calls what stands in SLOT."""
+    return comfy.samplers.calc_cond_batch(
+        args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+    )
+
+
+class BatchedCall:
+    """Stands in the SLOT for one evaluation, adds conditionings to those it is asked for, and keeps their estimates.
+
+    What stood there before is called: another patch that adds its own to the same call. Positive stays at index 0 and
+    negative at 1, because other packs rely on it.
+    """
+
+    def __init__(self, model_options: dict):
+        self.previous = model_options.get(SLOT, estimates)
+
+    def within(self, model_options: dict) -> dict:
+        """Model options with this call in the slot."""
+        return {**model_options, SLOT: self}
+
+    def __call__(self, args: dict) -> list[Tensor]:
+        raise NotImplementedError
+
+    def evaluate(self, args: dict, conds: list, added: Sequence, place: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+        """The estimates of `conds` and of what is `added`, all in one call.
+
+        Image prompts know no other index than positive's and negative's: beside them each of the added has a call of
+        its own, in `place`, the base's.
+        """
+        if has_image_prompt(args["model_options"]):
+            own = self.asked(args, conds)
+            return own, [self.asked(args, [[cond, None], [None, cond]][place])[place] for cond in added]
+        out = self.asked(args, [*conds, *added])
+        return out[: len(conds)], out[len(conds) :]
+
+    def asked(self, args: dict, conds: list) -> list[Tensor]:
+        """The estimates of `conds`, from what stood in the slot before."""
+        return self.previous({**args, "conds": conds})
+
+
+def counted(batch: int, conds: Mapping[str, Any]) -> int:
+    """Pictures to plan memory for: the host counts two conditionings a picture; what the pack adds comes on top."""
+    return batch + math.ceil(batch * added_conditionings(conds) / 2)
+
+
+def count_added(executor: Any, model: Any, noise_shape: Any, conds: dict, *args: Any, **kwargs: Any) -> Any:
+    """PREPARE_SAMPLING: the host's memory estimate counts what the pack adds."""
+    return executor(model, [counted(noise_shape[0], conds), *noise_shape[1:]], conds, *args, **kwargs)
+
+
+def count_in_run(model_options: dict) -> None:
+    """Have the estimate of one run count what the pack adds, once, however many patches ask for it."""
+    kind = WrappersMP.PREPARE_SAMPLING
+    if not comfy.patcher_extension.get_wrappers_with_key(kind, COUNT_KEY, model_options, is_model_options=True):
+        comfy.patcher_extension.add_wrapper_with_key(kind, COUNT_KEY, count_added, model_options, is_model_options=True)

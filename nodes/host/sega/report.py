@@ -1,0 +1,74 @@
+"""What is kept of a run: for its verdict, and for the node that asked for activity and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....guidance_core import EditMeasure
+from ..page.previews import live_activity
+from ..page.progress import show_preview
+from ..page.verdict import Acted, Evaluations, verdict
+from .activity import Activity
+from .settings import Steering
+from .vectors import Recorder
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one evaluation found. gamma: γ by the concept's place among all that were given; nu: the momentum that would
+    follow, by its place among those that act; denoised: the guider's prediction."""
+
+    gamma: dict[int, Tensor]
+    nu: dict[int, Tensor]
+    denoised: Tensor | None = None
+
+
+class Report:
+    """Sums up a run. given: all concepts; shape: the latent's; layout: its format. Everything is by a concept's place
+    among those given.
+
+    guided: whether there is a guidance to compare the edit with, known once the run begins.
+    """
+
+    def __init__(self, steering: Steering, shape: torch.Size, layout: Any):
+        self.given, self.page = steering.concepts, steering.page
+        self.shape, self.layout = shape, layout
+        self.measure, self.evaluations, self.guided = EditMeasure(), Evaluations(), True
+        self.recorder = Recorder() if steering.record else None
+        # Sound has no picture to show it over.
+        maps = steering.record or (steering.page.live and len(shape) >= 4)
+        self.activity = Activity(len(self.given)) if maps else None
+
+    def note(self, sigma: float, finding: Finding) -> None:
+        """An evaluation, whether its step counts or not."""
+        if self.recorder is not None and sigma > 0:
+            self.recorder.add(sigma, finding.gamma)
+
+    def commit(self, finding: Finding, reference: Tensor | None) -> None:
+        """A sampler step is over. reference: what its edit is compared with, None before the first one."""
+        if reference is not None:
+            self.measure.add(finding.gamma, reference)
+        if self.activity is None:
+            return
+        self.activity.add(finding.gamma)
+        if self.page.live and self.page.node is not None and finding.denoised is not None:
+            maps = self.activity.maps(self.shape, (self.shape[-2], self.shape[-1]))
+            titles = [entry.title for entry in self.given]
+            show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)
+
+    def verdict(self, active: Mapping[int, int], steps: int) -> str:
+        """What the finished run did, for people. active: for each concept that could act its steps inside its window,
+        of the run's `steps`. Waits for the device once."""
+        sizes = self.measure.sizes()
+        acted = [
+            Acted(entry.title, active[place], sizes.get(place), isinstance(entry.scale, tuple))
+            if place in active
+            else Acted(entry.title)
+            for place, entry in enumerate(self.given)
+        ]
+        return verdict(acted, steps, self.evaluations, self.guided)

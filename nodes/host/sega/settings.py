@@ -1,0 +1,65 @@
+"""What a steered MODEL carries from its node: the concepts, what they share, and where a run says what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ....guidance_core import HeldDirections, Momentum
+from ..conditioning.concept import ConceptInput
+from ..run.patches import PREFIX, Patch, Use, declare
+
+SEGA = declare(
+    Patch(
+        f"{PREFIX}sega",
+        "SEGA Guidance",
+        "SEGA Guidance",
+        windowed=True,
+        conditionings="one for each concept; one more for a base that is limited to an area, mask or range",
+        refused={
+            Use.TWO_MODELS: "positive and negative come from two models, so their difference is not an edit direction. "
+            "Use CFGGuider, or leave its model_negative unconnected"
+        },
+    )
+)
+
+
+@dataclass(frozen=True)
+class SEGASettings:
+    """What all concepts of a run share."""
+
+    momentum_scale: float = 0.0
+    momentum_beta: float = 0.4
+    threshold_over: str = "channel"
+    base: str = "auto"
+    refresh: int = 1
+
+    def __post_init__(self) -> None:
+        if self.base not in ("auto", "negative", "positive"):
+            raise ValueError(f"base is {self.base!r}; it must be auto, negative or positive")
+        if self.threshold_over not in ("channel", "latent"):
+            raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be channel or latent")
+        HeldDirections(self.refresh)  # the core's own range checks
+        Momentum(self.momentum_scale, self.momentum_beta)
+
+    @property
+    def momentum(self) -> Momentum:
+        return Momentum(self.momentum_scale, self.momentum_beta)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a run's verdict is shown: the id of a node (None: the one that is being executed); live: whether that node
+    shows the activity at every step."""
+
+    node: str | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True)
+class Steering:
+    """record: whether a run keeps its activity maps and γ for the node that asked."""
+
+    concepts: tuple[ConceptInput, ...]
+    settings: SEGASettings
+    page: Page = Page()
+    record: bool = False

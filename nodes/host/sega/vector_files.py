@@ -1,0 +1,99 @@
+"""Files of concept vectors: *.sega.safetensors, written to the output folder, read from there and the input folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.utils
+import folder_paths
+import safetensors
+from comfy.cli_args import args as host_arguments
+from torch import Tensor
+
+from ..run.identity import ModelIdentity
+from .vectors import RECORD_AGAIN, ConceptVectors
+
+SUFFIX = ".sega.safetensors"
+FORMAT, VERSION = "semantic-steering concept vectors", 1
+OUTPUT = " [output]"  # how ComfyUI's own names say that a file is in the output folder
+
+
+def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]) -> str:
+    """Write a *.sega.safetensors file into the output folder; its name relative to it. extra: the workflow and its
+    prompt, left out where the host was told to keep them out of files."""
+    vectors.check()
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        filename_prefix, folder_paths.get_output_directory()
+    )
+    workflow = {} if host_arguments.disable_metadata else {key: json.dumps(value) for key, value in extra.items()}
+    header = workflow | {
+        "format": FORMAT, "version": str(VERSION), "model": json.dumps(asdict(vectors.model)),
+        "latent_shape": json.dumps(list(vectors.gamma.shape[1:])), "sigmas": json.dumps(vectors.sigmas),
+        "concepts": json.dumps(vectors.concepts), "seed": str(vectors.seed),
+    }  # fmt: skip
+    file = f"{name}_{counter:05}_{SUFFIX}"
+    comfy.utils.save_torch_file({"gamma": vectors.gamma.contiguous()}, str(Path(folder) / file), metadata=header)
+    return str(Path(subfolder) / file)
+
+
+def names() -> list[str]:
+    """The vector files of the input and the output folder, as ComfyUI's own file lists name them."""
+    found = []
+    for folder, ending in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), OUTPUT)):
+        files, _ = folder_paths.recursive_search(folder)
+        found += [f"{file}{ending}" for file in sorted(files) if file.endswith(SUFFIX)]
+    return found
+
+
+def load(name: str) -> ConceptVectors:
+    """Read a file that `save` wrote. Raises ValueError, naming the file and what is wrong with it."""
+    path = Path(folder_paths.get_annotated_filepath(name))
+    if not name.removesuffix(OUTPUT).endswith(SUFFIX):
+        raise ValueError(f"file is {name!r}; concept vectors are in files that end in {SUFFIX}")
+    if not path.is_file():
+        raise ValueError(f"file {name!r} does not exist any more; press R to read the list of files again")
+    try:
+        tensors, header = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    except (safetensors.SafetensorError, ValueError) as broken:
+        raise ValueError(f"file {name!r} is no safetensors file, or not a whole one: {broken}") from broken
+    header = header or {}
+    if header.get("format") != FORMAT or set(tensors) != {"gamma"}:
+        raise ValueError(f"file {name!r} does not hold concept vectors; choose one that SEGA Save Vectors wrote")
+    if header.get("version") != str(VERSION):
+        raise ValueError(
+            f"file {name!r} is of version {header.get('version')}, this pack reads version {VERSION}: update the pack, "
+            "or record the vectors again"
+        )
+    return _read(name, tensors["gamma"], header)
+
+
+def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors:
+    try:
+        model = ModelIdentity(**json.loads(header["model"]))
+        vectors = ConceptVectors(
+            gamma, tuple(float(sigma) for sigma in json.loads(header["sigmas"])),
+            replace(model, sigma_max=float(model.sigma_max)), tuple(json.loads(header["concepts"])),
+            int(header["seed"]),
+        )  # fmt: skip
+        shape = tuple(json.loads(header["latent_shape"]))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as broken:
+        raise ValueError(f"file {name!r}: its header is damaged ({broken!r}). {RECORD_AGAIN}") from broken
+    if tuple(gamma.shape[1:]) != shape:
+        raise ValueError(
+            f"file {name!r}: it holds {list(gamma.shape[1:])}, its header says {list(shape)}. {RECORD_AGAIN}"
+        )
+    try:
+        vectors.check()
+    except ValueError as problem:
+        raise ValueError(f"file {name!r}: {problem}") from problem
+    return vectors
+
+
+def fingerprint(name: str) -> Any:
+    """Differs when the file does; nan (always anew) for one that is gone."""
+    path = Path(folder_paths.get_annotated_filepath(name))
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else float("nan")
