@@ -1,4 +1,5 @@
-"""Dependencies point one way: nodes → nodes/host → guidance_core, and nothing uses demo."""
+"""Dependencies point one way: nodes → nodes/host → guidance_core, in nodes/host from the methods' rooms to the shared
+ones, and nothing uses demo."""
 
 from __future__ import annotations
 
@@ -27,12 +28,18 @@ def imports(path: Path) -> list[str]:
             else:
                 parents = ["pack", *path.relative_to(ROOT).parts[:-1]]
                 base = parents[: len(parents) - node.level + 1]
-                names = [[node.module]] if node.module else [[alias.name] for alias in node.names]
-                found += [".".join([*base, *name]) for name in names]
+                base += [node.module] if node.module else []
+                found += [".".join(base)] if node.module else []
+                found += [".".join([*base, alias.name]) for alias in node.names]
         elif isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             assert name not in ("import_module", "__import__"), f"{path}: an import this test cannot see"
     return found
+
+
+# Rooms of nodes/host that every method's room may use; all others are methods' rooms.
+SHARED = {"run", "conditioning", "lora", "page"}
+HOST = "pack.nodes.host."
 
 
 def files(folder: str) -> list[Path]:
@@ -62,6 +69,78 @@ def test_nodes_reach_comfyui_through_nodes_host_only(path):
 def test_nodes_host_does_not_know_the_nodes(path):
     for module in imports(path):
         assert not module.startswith("pack.nodes") or module.startswith("pack.nodes.host"), module
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "nodes" / "host").parts[0]
+
+
+IN_ROOMS = [path for path in files("nodes/host") if path.parent != ROOT / "nodes" / "host"]
+
+
+def test_every_file_of_nodes_host_is_in_a_room():
+    assert [path.name for path in files("nodes/host") if path not in IN_ROOMS] == ["__init__.py"]
+    assert {room(path) for path in IN_ROOMS} > SHARED
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=name)
+def test_a_room_uses_the_shared_rooms_and_no_other_method(path):
+    allowed = SHARED if room(path) in SHARED else {*SHARED, room(path)}
+    for module in imports(path):
+        if module.startswith(HOST):
+            assert module.removeprefix(HOST).split(".")[0] in allowed, module
+
+
+def used(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """{module: those of the modules that it imports}."""
+    return {own: {module for module in imports(path) if module in modules} - {own} for own, path in modules.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """What is left of a graph when all that leads nowhere is taken away again and again."""
+    left = dict(graph)
+    while ends := [node for node, targets in left.items() if not targets & left.keys()]:
+        for node in ends:
+            del left[node]
+    return set(left)
+
+
+@pytest.mark.parametrize("folder", ["guidance_core", "nodes"])
+def test_no_file_imports_itself_over_others(folder):
+    modules = {f"pack.{name(path).removesuffix('.py').replace('/', '.')}": path for path in files(folder)}
+    graph = used(modules)
+    assert sum(map(len, graph.values())) > 10
+    assert circles(graph) == set()
+
+
+def test_no_room_imports_itself_over_others():
+    graph: dict[str, set[str]] = {room(path): set() for path in IN_ROOMS}
+    for path in IN_ROOMS:
+        found = {module.removeprefix(HOST).split(".")[0] for module in imports(path) if module.startswith(HOST)}
+        graph[room(path)] |= found - {room(path)}
+    assert circles(graph) == set()
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == {"a", "b", "c"}
+
+
+def private(attribute: str) -> bool:
+    return attribute.startswith("_") and not attribute.startswith("__")
+
+
+@pytest.mark.parametrize("path", [*files("guidance_core"), *files("nodes")], ids=name)
+def test_nothing_outside_a_file_uses_its_underscored_names(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined = {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert not any(private(alias.name) for alias in node.names), ast.unparse(node)
+        elif isinstance(node, ast.Attribute) and private(node.attr):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            assert own or node.attr in defined, ast.unparse(node)
 
 
 @pytest.mark.parametrize("path", [*files("guidance_core"), *files("nodes"), ROOT / "__init__.py"], ids=name)

@@ -97,6 +97,18 @@ def test_readme_names_commands_that_exist(command):
     assert re.search(rf"\b{command}\b", done.stdout)
 
 
+def test_the_architectures_map_is_the_tree():
+    """A row for each folder with code in it, and no row without a folder."""
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n## ")[1]
+    assert section.startswith("The map\n")
+    rooms = [re.findall(r"`([^`]+)`", row) for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)]
+    named = [room.rstrip("/") for row in rooms for room in row]
+    assert len(named) == len(set(named)) > 30
+    code = {relative(file.parent) for file in FILES if file.suffix in {".py", ".js"} and file.parent != ROOT}
+    assert code <= set(named)
+    assert not [room for room in named if not (ROOT / room).exists()]
+
+
 def test_changelog_has_the_version_and_a_workflows_heading():
     """The publish workflow waits for the version's heading to have a date."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -41,7 +41,7 @@ def check_latent(model: Any, shapes: list[torch.Size], pictures: bool = False) -
 def check_height_and_width(shape: Sequence[int], needed: str) -> None:
     """Refuse a latent [B, C, ...] without height and width (sound). needed: by what, and what to do."""
     if len(shape) < 4:
-        raise ValueError(f"this latent has the shape {list(shape)}, without height and width: {needed}")
+        raise ValueError(f"this latent has the shape {list(shape)}, without height and width; {needed}")
 
 
 def check_channels(model: Any, shape: Sequence[int], otherwise: str = "") -> None:

@@ -24,7 +24,6 @@ class Use(Enum):
     INVERSION = "DDIM Invert"
     MASK = "DiffEdit Mask"
     TWO_MODELS = "Dual Model CFG Guider"
-    SECOND_MODEL = "model_negative of the Dual Model CFG Guider"
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class Patch:
         """Why a use refuses the patch, None where it does not."""
         if use in (Use.INVERSION, Use.MASK):
             return "acts in a part of the run" if self.windowed else None
-        if use is Use.SECOND_MODEL:
-            return "the host calls no wrapper of a guider's second model"
         return self.refused.get(use)
 
 
@@ -110,8 +107,8 @@ def add_outer_sample(patched: Any, patch: Patch, outer_sample: Callable[..., Any
     def check(patcher: Any) -> None:
         if not patcher.is_multigpu_base_clone and not any(own is patcher for own in _begun.get()):
             raise ValueError(
-                f"{patch.name} cannot act on a guider's second model ({Use.SECOND_MODEL.value}): connect the model "
-                "from before it there"
+                f"{patch.name} cannot act on a guider's second model (model_negative of the {Use.TWO_MODELS.value}): "
+                "connect the model from before it there"
             )
 
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, patch.key, begin)

@@ -132,8 +132,8 @@ class TestOneBatchedForward:
 
         monkeypatch.setattr(editor.model.model, "memory_required", note)
         editor.edit(3.0, image_scale, (CONCEPT,) * count, pictures(batch))
-        third = math.ceil(batch / 2) if image_scale != 1.0 else 0
-        assert asked[0] == 2 * (batch + third + math.ceil(batch * count / 2))  # the host doubles what it is given
+        added = count + (image_scale != 1.0)
+        assert asked[0] == 2 * (batch + math.ceil(batch * added / 2))  # the host doubles what it is given
 
 
 class TestConcepts:
