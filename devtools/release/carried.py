@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 TITLE = "## What a model carries"
-TEXT = """What the nodes put on a model, as each says of itself: whether it acts in a part of a run only, what it has the
-model evaluate beside positive and negative, and where it is refused, before sampling. On model_negative of the Dual
-Model CFG Guider all are refused: ComfyUI calls nothing of what that model carries."""
+TEXT = """What the nodes put on a model, as each says of itself: whether it acts in a part of a run only, what it has
+the model evaluate beside positive and negative, and where it is refused, before sampling. On model_negative of the
+Dual Model CFG Guider all are refused: ComfyUI calls nothing of what that model carries."""
 
 
 def section(patches: Iterable[Any], uses: Iterable[Any]) -> str:
