@@ -45,7 +45,7 @@ def count_commits(monkeypatch) -> list[int]:
     commits, original = [], SEGARun._commit
 
     def note(run):
-        if run._candidate is not None:
+        if run._finding is not None:
             commits.append(1)
         original(run)
 
