@@ -127,7 +127,7 @@ def main() -> int:
         out = ["--out", str(Path(options.out).resolve())] if options.out else []
         return run_inside(found, "-m", "devtools.pictures.pictures", *options.names, *out)
     if options.command == "serve":
-        return run_inside(found, "-m", "devtools.server.serve", "--port", str(options.port))
+        return run_inside(found, "-m", "devtools.demo.serve", "--port", str(options.port))
     return run_inside(found, "-m", "devtools.demo.train", *(["--part", options.part] if options.part else []))
 
 

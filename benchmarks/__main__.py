@@ -41,13 +41,15 @@ def main() -> int:
     # What the peers use; on a CPU ComfyUI's own choice takes up to twice as long.
     args.use_pytorch_cross_attention = True
     load_pack()
-    from . import machine
+    from devtools.machine import description
 
-    machine.prepare()
+    from .machine import prepare
+
+    prepare()
     names = [options.name] if options.name else list(NAMES)
     parts = ["python dev.py bench", options.name, "--quick" if options.quick else None]
     command = " ".join(part for part in parts if part)
-    result: dict[str, Any] = {**machine.description(), "command": command, "rows": []}
+    result: dict[str, Any] = {**description(), "command": command, "rows": []}
     if options.read is not None:
         result = json.loads(options.read.read_text(encoding="utf-8"))
         names = [name for name in names if any(row["benchmark"] == name for row in result["rows"])]

@@ -24,9 +24,9 @@ from ..server.client import Prompt, PromptError, seconds
 from ..server.results import SWEPT, fetch, measure, own_preview, with_previews
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
+from ..strips import notice, overview, strip, thumbnail
 from .report import as_asked, asks, changes, judged, judged_sweep, summary
 from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override, workflow_file
-from .strips import notice, overview, strip, thumbnail
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..demo.scenes import SIZE, SOMEONE
 from ..environment import say
-from .server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
+from ..server.server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
+from .scenes import SIZE, SOMEONE
 
 EXAMPLE = "example.png"  # the picture that the workflow files load: ComfyUI's own, which a base directory has not
 

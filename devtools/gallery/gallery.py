@@ -22,12 +22,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from ..demo.scenes import workflow_file
-from ..demo.strips import strip
 from ..environment import say
 from ..host import ROOT, has_accelerator
 from ..server.client import PromptError, seconds
 from ..server.results import SWEPT, fetch, measure, own_preview, view
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated, link
+from ..strips import strip
 from .checkpoints import Checkpoint, CheckpointError, examine
 from .page import caption, page, shown_edits, texts
 from .plan import GRID, SMALLEST, Family, GalleryError, Job, Plan, Wishes, plan, read

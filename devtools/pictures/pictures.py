@@ -16,13 +16,13 @@ from PIL import Image
 
 from ..demo.demo import place
 from ..demo.scenes import SCENES, SIZE, override, workflow_file
-from ..demo.strips import rows, tinted
 from ..environment import say
 from ..host import ROOT
 from ..server.client import Prompt, PromptError
 from ..server.results import fetch, own_preview, view
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
+from ..strips import rows, tinted
 from .table import PICTURES
 from .takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
 

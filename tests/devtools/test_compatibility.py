@@ -18,7 +18,7 @@ VERSIONS = {"date": "2026-01-02", "comfyui": "0.1", "torch": "2.0", "python": "3
 SCRIPT = f"""
 import sys
 from pathlib import Path
-from devtools import compatibility
+from devtools.release import compatibility
 
 compatibility.PAGE = Path(sys.argv[1])
 selected = "testpaths=" + sys.argv[2]
