@@ -22,7 +22,7 @@ def place_example(base: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py serve")
-    parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--port", type=int, default=8188, help="[8188]")
     port = parser.parse_args().port
     leave_when_terminated()
     base = lay_out(base_directory())

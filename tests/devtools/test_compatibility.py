@@ -131,7 +131,7 @@ def test_the_page_has_exactly_the_cells_that_the_tests_fill():
 @pytest.mark.parametrize(
     ("arguments", "started"),
     [
-        (["--co", "-q"], ["pytest", "--co", "-q"]),
+        (["--co", "-q"], ["pytest", *devtools.test.LAST_LINES, "--co", "-q"]),
         (["--compat", "-k", "flux"], ["devtools.release.compatibility", "-k", "flux"]),
     ],
 )
