@@ -9,6 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
+NO_DIFFUSERS = (
+    "diffusers is not here: unset COMFYUI_PATH, so that dev.py installs it, or name its folder in "
+    "SEMANTIC_STEERING_ORACLE"
+)
 
 
 def comfyui_path() -> Path:

@@ -166,7 +166,7 @@ def cells_of(text: str) -> set[Key]:
 
 
 def _versions() -> dict[str, str]:
-    from benchmarks.machine import description  # ComfyUI is prepared by now: the tests have run
+    from ..machine import description  # ComfyUI is prepared by now: the tests have run
 
     return {**description(), "python": platform.python_version()}
 

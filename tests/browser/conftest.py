@@ -11,8 +11,8 @@ import re
 
 import pytest
 
+from devtools.demo.serve import place_example
 from devtools.page import chromium
-from devtools.server.serve import place_example
 from devtools.server.server import PACK, Server, lay_out
 
 OURS = "custom_nodes.semantic-steering"  # the module that ComfyUI gives for the pack's nodes
