@@ -48,11 +48,17 @@ def prepare_comfyui(cpu: bool = False) -> None:
 
 def load_pack() -> ModuleType:
     """This repository as ComfyUI loads it: by path, under a name that hides nothing."""
-    name = "semantic_steering"
+    return _loaded("semantic_steering", ROOT / "__init__.py", [str(ROOT)])
+
+
+def load_file(file: str) -> ModuleType:
+    """A file of the pack that uses nothing of ComfyUI and nothing beside it, without the pack."""
+    return _loaded(file, ROOT / file)
+
+
+def _loaded(name: str, path: Path, below: list[str] | None = None) -> ModuleType:
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
+        spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=below)
         assert spec is not None and spec.loader is not None  # a file that exists always has both
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
