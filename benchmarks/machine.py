@@ -18,7 +18,7 @@ def prepare() -> None:
         return
     import comfy_aimdo.control
 
-    comfy_aimdo.control.init()
     if comfy_aimdo.control.init_devices([device.index or 0]):
+        comfy_aimdo.control.set_log_warning()  # or every allocation is a line
         comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
         comfy.memory_management.aimdo_enabled = True

@@ -41,9 +41,13 @@ def prepare_comfyui(cpu: bool = False) -> None:
     import utils  # noqa: F401 - first, as its main.py does: older hosts later put comfy/ on the path, with a utils.py
 
     comfy.options.enable_args_parsing(False)
-    from comfy.cli_args import args
+    from comfy.cli_args import args, enables_dynamic_vram
 
     args.cpu = args.cpu or cpu or not has_accelerator()
+    if enables_dynamic_vram():
+        import comfy_aimdo.control
+
+        comfy_aimdo.control.init()  # what ComfyUI imports next keeps the library as it finds it then
 
 
 def load_pack() -> ModuleType:
