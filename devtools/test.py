@@ -15,18 +15,20 @@ import sys
 from .host import ROOT
 
 MOST_WORKERS = 4  # each of them loads torch and ComfyUI
+WAITING = 1  # more of them than processors, because one of them mostly waits for a page or a server
 FAST = ["tests/core", "tests/nodes", "-m", "not slow"]
 LAST_LINES = ["-p", "devtools.summary", "--durations=10"]
 
 
 def parallel(arguments: list[str], processors: int) -> list[str]:
     """pytest's arguments for several processes: for the whole suite, where pytest-xdist is installed (an environment of
-    one's own may lack it). A file's tests stay together, and files in their order, the long ones of demo/ first."""
+    one's own may lack it). What shares much stays together (scheduling.py), files in their order, the long ones first."""
     named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
     told = any(argument.startswith(("-n", "--numprocesses", "--pdb", "--co")) for argument in arguments)
     if named or told or processors < 2 or importlib.util.find_spec("xdist") is None:
         return []
-    return ["-n", str(min(processors, MOST_WORKERS)), "--dist", "loadfile", "--no-loadscope-reorder"]
+    workers = str(min(processors + WAITING, MOST_WORKERS))
+    return ["-n", workers, "-p", "devtools.scheduling", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import devtools.test
 from devtools.host import NO_DIFFUSERS
 
 ROOT = Path(__file__).resolve().parents[2]
-SEVERAL = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+SEVERAL = ["-n", "3", "-p", "devtools.scheduling", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def started(monkeypatch):
 
 def test_the_processes_share_the_processors(started):
     whole, threads = started()
-    assert (whole[-5:-3], threads) == (["-n", "4"], "3")
+    assert (whole[-7:-5], threads) == (["-n", "4"], "3")
     part, threads = started("tests/core")
     assert (part[-1], threads) == ("tests/core", None)
 
