@@ -22,7 +22,7 @@ LAST_LINES = ["-p", "devtools.summary", "--durations=10"]
 
 def parallel(arguments: list[str], processors: int) -> list[str]:
     """pytest's arguments for several processes: for the whole suite, where pytest-xdist is installed (an environment of
-    one's own may lack it). What shares much stays together (scheduling.py), files in their order, the long ones first."""
+    one's own may lack it). What shares much stays together (scheduling.py); files in their order, long ones first."""
     named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
     told = any(argument.startswith(("-n", "--numprocesses", "--pdb", "--co")) for argument in arguments)
     if named or told or processors < 2 or importlib.util.find_spec("xdist") is None:
