@@ -60,7 +60,7 @@ def _enlarged(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    return [line for paragraph in text.split("\n") for line in wrapped(paragraph, font, width)]
+    return [line for paragraph in text.split("\n") for line in wrapped(paragraph.split(), font, width)]
 
 
 def tinted(picture: Image.Image, mask: Image.Image) -> Image.Image:

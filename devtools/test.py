@@ -15,7 +15,6 @@ import sys
 from .host import ROOT
 
 MOST_WORKERS = 4  # each of them loads torch and ComfyUI
-WAITING = 1  # more of them than processors, because one of them mostly waits for a page or a server
 FAST = ["tests/core", "tests/nodes", "-m", "not slow"]
 LAST_LINES = ["-p", "devtools.summary", "--durations=10"]
 
@@ -27,7 +26,7 @@ def parallel(arguments: list[str], processors: int) -> list[str]:
     told = any(argument.startswith(("-n", "--numprocesses", "--pdb", "--co")) for argument in arguments)
     if named or told or processors < 2 or importlib.util.find_spec("xdist") is None:
         return []
-    workers = str(min(processors + WAITING, MOST_WORKERS))
+    workers = str(min(processors, MOST_WORKERS))
     return ["-n", workers, "-p", "devtools.scheduling", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 

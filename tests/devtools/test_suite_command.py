@@ -14,7 +14,7 @@ import devtools.test
 from devtools.host import NO_DIFFUSERS
 
 ROOT = Path(__file__).resolve().parents[2]
-SEVERAL = ["-n", "3", "-p", "devtools.scheduling", "--dist", "loadfile", "--no-loadscope-reorder"]
+SEVERAL = ["-n", "2", "-p", "devtools.scheduling", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .words import wrapped
+from .words import pieces, wrapped
 
 PAPER, INK = (250, 250, 248), (30, 30, 30)
 # Captions have the usual size (a share of the picture's height) and shrink, all alike, until each fits in so many lines
@@ -50,7 +50,7 @@ def _fitted(captions: list[str], width: int, height: int) -> tuple[ImageFont.Fre
     while True:
         font = ImageFont.load_default(size)
         assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels bring FreeType
-        lines = [wrapped(caption, font, width) for caption in captions]
+        lines = [wrapped(pieces(caption, font, width), font, width) for caption in captions]
         whole_words = all(font.getlength(word) <= width for caption in captions for word in caption.split())
         if size <= READABLE or (whole_words and all(len(each) <= LINES for each in lines)):
             return font, lines

@@ -42,6 +42,7 @@ def test_the_defaults_give_the_picture_back(model_type, steps, denoise):
     assert dB > (PROMISED if model_type is ModelType.EPS else 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "denoise"), list(zip(TYPES, (1.0, 1.0, 1.0, 0.8), strict=True)))
 def test_so_they_do_on_random_unets(model_type, denoise):
     dB = check_round_trip(calm_unet(model_type), POSITIVE, tiny_models.noise(1, 4, 8, 8, seed=5), 25, denoise)

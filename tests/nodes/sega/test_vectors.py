@@ -54,6 +54,7 @@ def apply(model, vectors, scale=1.0):
 
 
 class TestApply:
+    @pytest.mark.slow
     @pytest.mark.parametrize("model_type", TYPES, ids=lambda t: t.name)
     @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc", "dpm_2", "dpmpp_sde", "seeds_2"])
     def test_the_recorded_run_comes_back(self, model_type, sampler):

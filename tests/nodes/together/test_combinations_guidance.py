@@ -35,6 +35,8 @@ from edits_by_hand import (
 )
 from semantic_steering.nodes.sega import SEGASampler
 
+pytestmark = pytest.mark.slow
+
 NODES = {
     "Perturbed-Attention Guidance": lambda model: PerturbedAttentionGuidance.execute(model, 3.0).args[0],
     "Self-Attention Guidance": lambda model: SelfAttentionGuidance.execute(model, 0.5, 2.0).args[0],
