@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from typing import Any
+
+from ..host import load_pack
 
 TITLE = "## What a model carries"
 TEXT = """What the nodes put on a model, as each says of itself: whether it acts in a part of a run only, what it has
@@ -27,3 +30,11 @@ def section(patches: Iterable[Any], uses: Iterable[Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     listed = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
     return "\n\n".join([TITLE, TEXT, "\n".join(lines), listed])
+
+
+def of_the_nodes() -> str:
+    """The section of all that the nodes put on a model; after ComfyUI was prepared."""
+    name = load_pack().__name__
+    importlib.import_module(f"{name}.nodes")  # every node, so that every patch has been declared
+    patches = importlib.import_module(f"{name}.nodes.host.run.patches")
+    return section(patches.REGISTER.values(), patches.Use)

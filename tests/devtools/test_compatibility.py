@@ -24,6 +24,7 @@ compatibility.PAGE = Path(sys.argv[1])
 selected = "testpaths=" + sys.argv[2]
 compatibility.SELECTION = ("-m", "compat", "-c", "pyproject.toml", "-p", "no:terminal", "-o", selected)
 compatibility._versions = lambda: {VERSIONS}
+compatibility.carried.of_the_nodes = lambda: "## What a model carries"
 sys.exit(compatibility.write(sys.argv[3:]))
 """
 TESTS = """
@@ -86,6 +87,7 @@ def test_outcomes_become_cells(tmp_path):
     assert "| two | yes | no (3) | yes | class; 5.0 GB of memory at most | not yet |" in text
     assert "1. never\n2. needs a GPU\n3. not now" in text
     assert "| ControlNet | yes |" in text
+    assert "\n\n## What a model carries\n\n## Not run" in text
     assert "2026-01-02, ComfyUI 0.1, torch 2.0, Python 3.12" in text
     families = {("families", row, feature) for row in ("one", "two") for feature in "ABC"}
     assert cells_of(text) == families | {("combinations", "ControlNet", "A")}
@@ -112,7 +114,7 @@ def test_a_page_is_written_for_all_tests_or_left_as_it_was(tests, arguments, cod
 
 def test_an_empty_cell_is_no_cell():
     found = Collector({("families", "one", "A"): Cell(), ("families", "two", "B"): Cell(["never"])})
-    text = page(found, VERSIONS)
+    text = page(found, VERSIONS, "")
     assert "| one | yes |  |" in text
     assert cells_of(text) == set(found.cells)
 

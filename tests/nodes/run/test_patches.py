@@ -11,7 +11,7 @@ from semantic_steering.nodes.diffedit import DiffEditMask
 from semantic_steering.nodes.host.run import batched_call, patches
 from semantic_steering.nodes.inversion import DDIMInvert
 
-from devtools.release.carried import section
+from devtools.release.carried import of_the_nodes
 
 POSITIVE, NEGATIVE, TARGET = (tiny_models.unet_cond(seed) for seed in (1, 2, 3))
 LATENT = {"samples": tiny_models.noise(1, 4, 8, 8)}
@@ -110,4 +110,4 @@ def test_names_are_taken_once(monkeypatch):
 
 def test_the_documented_table_is_the_registers(root):
     page = (root / "docs" / "compatibility.md").read_text(encoding="utf-8")
-    assert section(patches.REGISTER.values(), patches.Use) in page
+    assert of_the_nodes() in page
