@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..conditioning.attention_patches import has_image_prompt
-from .patches import PREFIX, added_conditionings
+from .patches import PREFIX, OfOneRun, added_conditionings
 
 # What the host's guidance calls for its estimates, in model_options.
 SLOT = "sampler_calc_cond_batch_function"
@@ -26,7 +26,7 @@ def estimates(args: dict) -> list[Tensor]:
     )
 
 
-class BatchedCall:
+class BatchedCall(OfOneRun):
     """Stands in the SLOT for one evaluation, adds conditionings to those it is asked for, and keeps their estimates.
 
     What stood there before is called: another patch that adds its own to the same call. Positive stays at index 0 and

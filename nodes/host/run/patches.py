@@ -54,6 +54,14 @@ REGISTER: dict[str, Patch] = {}  # by key
 _begun: ContextVar[tuple[Any, ...]] = ContextVar("semantic_steering.begun", default=())
 
 
+class OfOneRun:
+    """State of one run whose methods stand in model_options. Packs copy these options in depth, with everything that a
+    bound method drags along (guider and model); the copy has the same state."""
+
+    def __deepcopy__(self, memo: dict) -> OfOneRun:
+        return self
+
+
 def declare(patch: Patch) -> Patch:
     """Enter a patch into the register."""
     assert patch.key.startswith(PREFIX) and patch.key not in REGISTER, patch.key
