@@ -1,16 +1,15 @@
-"""`python -m benchmarks [--name NAME]`, with further options as in `dev.py bench --help`: the figures of
-docs/performance.md."""
+"""`dev.py bench [NAME]`: the figures of docs/performance.md."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from devtools.host import load_pack, prepare_comfyui
+from devtools.paths import given
 
 from . import NAMES, page
 
@@ -28,12 +27,14 @@ def module_of(name: str) -> ModuleType:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench")
-    parser.add_argument("--name", choices=NAMES)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--docs", action="store_true")
-    parser.add_argument("--read", type=Path)
+    parser.add_argument("name", nargs="?", choices=NAMES, help="only this benchmark [all]")
+    parser.add_argument("--json", type=given, metavar="FILE", help="also write them to a file")
+    parser.add_argument("--out", type=given, metavar="DIR", help="folder for the plot of `cost`")
+    parser.add_argument("--quick", action="store_true", help="a tiny model once, to see that it runs")
+    parser.add_argument("--docs", action="store_true", help="also put the tables into docs/performance.md")
+    parser.add_argument(
+        "--read", type=given, metavar="FILE", help="the figures of an earlier --json instead of new ones"
+    )
     options = parser.parse_args()
     prepare_comfyui()
     from comfy.cli_args import args
@@ -41,13 +42,15 @@ def main() -> int:
     # What the peers use; on a CPU ComfyUI's own choice takes up to twice as long.
     args.use_pytorch_cross_attention = True
     load_pack()
-    from . import machine
+    from devtools.machine import description
 
-    machine.prepare()
+    from .machine import prepare
+
+    prepare()
     names = [options.name] if options.name else list(NAMES)
     parts = ["python dev.py bench", options.name, "--quick" if options.quick else None]
     command = " ".join(part for part in parts if part)
-    result: dict[str, Any] = {**machine.description(), "command": command, "rows": []}
+    result: dict[str, Any] = {**description(), "command": command, "rows": []}
     if options.read is not None:
         result = json.loads(options.read.read_text(encoding="utf-8"))
         names = [name for name in names if any(row["benchmark"] == name for row in result["rows"])]

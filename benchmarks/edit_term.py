@@ -84,7 +84,7 @@ def timed(function: Callable[[], Any], rounds: int, repeats: int = 1) -> float:
 def operations(shape: models.Shape) -> float:
     """Multiplications and additions of one entry, counted on torch's meta device: no memory, no arithmetic."""
     meta = torch.device("meta")
-    network = shape.config(torch.float32).get_model({}, device=meta).diffusion_model
+    network = models.whole(shape.config(torch.float32), meta).diffusion_model
     x = torch.zeros(1, shape.channels, shape.side, shape.side, device=meta)
     context = torch.zeros(1, 77, shape.layout["context_dim"], device=meta)
     adm = shape.layout["adm_in_channels"]

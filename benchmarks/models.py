@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.memory_management
 import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
@@ -80,13 +81,23 @@ def random_values(shape: tuple[int, ...], generator: torch.Generator, scale: flo
     return scale * torch.randn(shape, generator=generator, device=generator.device) / math.sqrt(math.prod(shape[1:]))
 
 
+def whole(config: Any, device: torch.device) -> Any:
+    """ComfyUI's model with all its parameters: under dynamic memory management its layers have none before a file is
+    loaded."""
+    dynamic, comfy.memory_management.aimdo_enabled = comfy.memory_management.aimdo_enabled, False
+    try:
+        return config.get_model({}, device=device)
+    finally:
+        comfy.memory_management.aimdo_enabled = dynamic
+
+
 def load(shape: Shape, disable_dynamic: bool = False) -> Any:
     """A MODEL with the same random weights each time; half precision where ComfyUI would choose it."""
     device = comfy.model_management.get_torch_device()
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16 if shape.is_flux else torch.float16
     config = shape.config(dtype)
     config.set_inference_dtype(dtype, None)
-    model: Any = config.get_model({}, device=torch.device("cpu"))
+    model = whole(config, torch.device("cpu"))
     kind: Any = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = kind(model, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     generator = torch.Generator(device).manual_seed(0)

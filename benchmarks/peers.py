@@ -18,6 +18,8 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from devtools.host import NO_DIFFUSERS
+
 TRAINED_STEPS = 1000
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LEADING = {"num_train_timesteps": TRAINED_STEPS, "steps_offset": 1, "timestep_spacing": "leading", **BETAS}
@@ -32,10 +34,7 @@ def diffusers() -> Any:
     try:
         import diffusers as library  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as problem:
-        raise ModuleNotFoundError(
-            "diffusers is not here: unset COMFYUI_PATH, so that dev.py installs it, or name its folder in "
-            "SEMANTIC_STEERING_ORACLE"
-        ) from problem
+        raise ModuleNotFoundError(NO_DIFFUSERS) from problem
     return library
 
 

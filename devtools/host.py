@@ -9,6 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
+NO_DIFFUSERS = (
+    "diffusers is not here: unset COMFYUI_PATH, so that dev.py installs it, or name its folder in "
+    "SEMANTIC_STEERING_ORACLE"
+)
 
 
 def comfyui_path() -> Path:
@@ -37,18 +41,28 @@ def prepare_comfyui(cpu: bool = False) -> None:
     import utils  # noqa: F401 - first, as its main.py does: older hosts later put comfy/ on the path, with a utils.py
 
     comfy.options.enable_args_parsing(False)
-    from comfy.cli_args import args
+    from comfy.cli_args import args, enables_dynamic_vram
 
     args.cpu = args.cpu or cpu or not has_accelerator()
+    if enables_dynamic_vram():
+        import comfy_aimdo.control
+
+        comfy_aimdo.control.init()  # what ComfyUI imports next keeps the library as it finds it then
 
 
 def load_pack() -> ModuleType:
     """This repository as ComfyUI loads it: by path, under a name that hides nothing."""
-    name = "semantic_steering"
+    return _loaded("semantic_steering", ROOT / "__init__.py", [str(ROOT)])
+
+
+def load_file(file: str) -> ModuleType:
+    """A file of the pack that uses nothing of ComfyUI and nothing beside it, without the pack."""
+    return _loaded(file, ROOT / file)
+
+
+def _loaded(name: str, path: Path, below: list[str] | None = None) -> ModuleType:
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
+        spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=below)
         assert spec is not None and spec.loader is not None  # a file that exists always has both
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -1,5 +1,6 @@
-"""`python -m devtools.test [--compat] [pytest arguments]`: the suite. Lint and type checks are tests like all others.
+"""`dev.py test [--fast | --compat] [pytest arguments]`: the suite. Lint and type checks are tests like all others.
 
+--fast runs what is worth running again and again: the mathematics and the nodes, without the tests marked slow.
 --compat runs the tests that make docs/compatibility.md instead, whole models among them, and writes the page.
 """
 
@@ -14,22 +15,27 @@ import sys
 from .host import ROOT
 
 MOST_WORKERS = 4  # each of them loads torch and ComfyUI
+FAST = ["tests/core", "tests/nodes", "-m", "not slow"]
+LAST_LINES = ["-p", "devtools.summary", "--durations=10"]
 
 
 def parallel(arguments: list[str], processors: int) -> list[str]:
     """pytest's arguments for several processes: for the whole suite, where pytest-xdist is installed (an environment of
-    one's own may lack it). A file's tests stay together, and files in their order, the long ones of demo/ first."""
+    one's own may lack it). What shares much stays together (scheduling.py); files in their order, long ones first."""
     named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments if not argument.startswith("-"))
     told = any(argument.startswith(("-n", "--numprocesses", "--pdb", "--co")) for argument in arguments)
     if named or told or processors < 2 or importlib.util.find_spec("xdist") is None:
         return []
-    return ["-n", str(min(processors, MOST_WORKERS)), "--dist", "loadfile", "--no-loadscope-reorder"]
+    workers = str(min(processors, MOST_WORKERS))
+    return ["-n", workers, "-p", "devtools.scheduling", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def main() -> int:
     # without abbreviations, so that pytest's --co is not taken for --compat
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--compat", action="store_true")
+    parser = argparse.ArgumentParser(prog="dev.py test", add_help=False, allow_abbrev=False)
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--fast", action="store_true")
+    part.add_argument("--compat", action="store_true")
     options, rest = parser.parse_known_args()
     variables = dict(os.environ)
     if options.compat:
@@ -37,7 +43,7 @@ def main() -> int:
     else:
         processors = os.cpu_count() or 1
         workers = parallel(rest, processors)
-        command = ["pytest", *workers, *rest]
+        command = ["pytest", *LAST_LINES, *workers, *(FAST if options.fast else []), *rest]
         if workers:  # or each process would take all processors for itself
             variables.setdefault("OMP_NUM_THREADS", str(max(1, processors // int(workers[1]))))
     return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=variables, check=False).returncode

@@ -39,8 +39,8 @@ def sample_quantile(rows: Tensor, q: Tensor, inside: Tensor | None = None) -> Te
     end = last - lower if from_top else lower
     at = few_to(end.long(), device).expand(rows.shape[:-1]).unsqueeze(-1)
     if from_top:
-        # One more than the ranks of whole rows need: in float64 a part of a row may round to the next rank.
-        ordered = rows.topk(min(size, size - math.floor(smallest * (size - 1)) + 1)).values
+        # What whole rows need is enough for parts of them: m − ⌊q·m⌋ does not fall with m, in float64 too (to 2²⁷).
+        ordered = rows.topk(size - math.floor(smallest * (size - 1))).values
         following = (at - 1).clamp_min(0)
     else:
         ordered = rows.topk(min(size, math.floor(largest * (size - 1)) + 2), largest=False).values

@@ -20,13 +20,14 @@ from demo.judge import WEIGHTS, Judge
 
 from ..environment import say
 from ..host import ROOT
+from ..paths import given
 from ..server.client import Prompt, PromptError, seconds
 from ..server.results import SWEPT, fetch, measure, own_preview, with_previews
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
+from ..strips import notice, overview, strip, thumbnail
 from .report import as_asked, asks, changes, judged, judged_sweep, summary
 from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override, workflow_file
-from .strips import notice, overview, strip, thumbnail
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def leave_out(out: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py demo")
-    parser.add_argument("--out", type=Path, default=Path("demo-out"))
+    parser.add_argument(
+        "--out", type=given, metavar="DIR", default="demo-out", help="folder for the pictures [demo-out]"
+    )
     out = parser.parse_args().out
     leave_when_terminated()
     models = ROOT / "demo" / "models"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..host import prepare_comfyui
+from ..paths import given
 from . import editing as evaluate_editing
 from . import sega as evaluate_sega
 from . import sliders as evaluate_sliders
@@ -54,9 +55,9 @@ def figures(out: Path | None, quick: bool) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py eval")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=given, metavar="FILE", help="also write them to a file")
+    parser.add_argument("--out", type=given, metavar="DIR", help="folder for the curves")
+    parser.add_argument("--quick", action="store_true", help="a fraction of the samples, to see that it runs")
     options = parser.parse_args()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)

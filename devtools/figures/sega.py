@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..demo.strips import overview
+from ..strips import overview
 from .editing import pack
 
 # Kept apart from every seed that was used while the pack was developed.

@@ -22,12 +22,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from ..demo.scenes import workflow_file
-from ..demo.strips import strip
 from ..environment import say
 from ..host import ROOT, has_accelerator
+from ..paths import given
 from ..server.client import PromptError, seconds
 from ..server.results import SWEPT, fetch, measure, own_preview, view
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated, link
+from ..strips import strip
 from .checkpoints import Checkpoint, CheckpointError, examine
 from .page import caption, page, shown_edits, texts
 from .plan import GRID, SMALLEST, Family, GalleryError, Job, Plan, Wishes, plan, read
@@ -207,14 +208,22 @@ def chosen_family(wishes: Wishes, checkpoint: Checkpoint, size: int | None, prom
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py gallery")
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--loras", type=Path)
-    parser.add_argument("--prompts", type=Path, default=PROMPTS)
-    parser.add_argument("--size", type=int)
+    parser.add_argument(
+        "--checkpoint", type=given, metavar="FILE", required=True, help="with text encoder and autoencoder"
+    )
+    parser.add_argument(
+        "--out", type=given, metavar="DIR", help="folder for strips, index.html and report.json [gallery-NAME]"
+    )
+    parser.add_argument(
+        "--loras", type=given, metavar="DIR", help="folder with the slider files that the workflows name"
+    )
+    parser.add_argument(
+        "--prompts", type=given, metavar="FILE", default=PROMPTS, help="a changed copy of devtools/gallery/gallery.yaml"
+    )
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="of the pictures [the model's own]")
     options = parser.parse_args()
     leave_when_terminated()
-    out, loras = options.out, options.loras
+    out, loras = options.out or given(f"gallery-{options.checkpoint.stem}"), options.loras
     try:
         if loras is not None and not loras.is_dir():
             raise GalleryError(f"--loras: there is no folder {loras}")

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from ..demo.scenes import SCENES
 from ..environment import say
+from ..paths import given
 from ..server.client import PromptError
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated
 from .browser import Browser, BrowserError
@@ -16,7 +17,8 @@ from .browser import Browser, BrowserError
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py screenshots")
-    parser.add_argument("--out", type=Path, required=True)
+    where = "docs/img/workflows"
+    parser.add_argument("--out", type=given, metavar="DIR", default=where, help=f"folder for the pictures [{where}]")
     out = parser.parse_args().out
     leave_when_terminated()
     out.mkdir(parents=True, exist_ok=True)

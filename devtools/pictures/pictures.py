@@ -16,13 +16,14 @@ from PIL import Image
 
 from ..demo.demo import place
 from ..demo.scenes import SCENES, SIZE, override, workflow_file
-from ..demo.strips import rows, tinted
 from ..environment import say
 from ..host import ROOT
+from ..paths import given
 from ..server.client import Prompt, PromptError
 from ..server.results import fetch, own_preview, view
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
+from ..strips import rows, tinted
 from .table import PICTURES
 from .takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
 
@@ -85,8 +86,10 @@ def make(server: Server, info: dict[str, Any], picture: Picture) -> Image.Image:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py pictures")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these [all]")
-    parser.add_argument("--out", type=Path, help="folder for all of them [web/docs/img, docs/img]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, such as sega-scale [all]")
+    parser.add_argument(
+        "--out", type=given, metavar="DIR", help="folder for all of them [where the pages look for them]"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - PICTURES.keys()
     if unknown:

@@ -39,7 +39,7 @@ fetched where the tests run. "Cut down" ones have as few layers, and as narrow, 
 row says that the nodes understand the family; how edits look, and which settings suit it, only real weights can tell.
 In every cell: it runs, a neutral setting (where there is one) gives the bits of not using the node, and another one
 changes the latent by more than 1 %. Guidance, reference latents and pictures that the positive carries reach the
-concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/together/test_families.py`.""",
+concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/together/test_families*.py`.""",
     "combinations": """The nodes together with other parts of ComfyUI.""",
     "slider formats": """Random sliders in the formats of published files: over a whole run to the bit what ComfyUI's
 own loader makes of them, in a window and in a sweep what a run written out by hand gives. Tests:
@@ -166,7 +166,7 @@ def cells_of(text: str) -> set[Key]:
 
 
 def _versions() -> dict[str, str]:
-    from benchmarks.machine import description  # ComfyUI is prepared by now: the tests have run
+    from ..machine import description  # ComfyUI is prepared by now: the tests have run
 
     return {**description(), "python": platform.python_version()}
 

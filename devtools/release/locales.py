@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from devtools.environment import SetupError, environment, say
-from devtools.release.translations import (
+from ..environment import SetupError, environment, say
+from .translations import (
     LANGUAGES,
     RESERVED,
     definitions_file,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..demo.strips import tinted
+from ..strips import tinted
 from .client import Client, Prompt
 
 # Previews that are added to a workflow, by id.

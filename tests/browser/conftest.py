@@ -5,25 +5,34 @@ Where there is no Chromium the tests are skipped; SEMANTIC_STEERING_BROWSER=requ
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
+from pathlib import Path
 
 import pytest
 
+from devtools.demo.serve import place_example
 from devtools.page import chromium
-from devtools.server.serve import place_example
 from devtools.server.server import PACK, Server, lay_out
 
 OURS = "custom_nodes.semantic-steering"  # the module that ComfyUI gives for the pack's nodes
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """The page of a server with a fresh user folder, in the renderer that such a folder gets.
+RUNNING = contextlib.ExitStack()  # the server and its page, from the first test of this folder to its last
+PAGES: list = []
 
-    One for each file of tests: while Playwright runs, no test of another folder in this process can have an event loop.
-    """
+
+@pytest.fixture
+def browser(tmp_path_factory):
+    """The page of a server with a fresh user folder, in the renderer that such a folder gets: one for all tests."""
+    if not PAGES:
+        PAGES.append(_started(tmp_path_factory))
+    return PAGES[0]
+
+
+def _started(tmp_path_factory):
     missing = "" if importlib.util.find_spec("playwright") else "install the package playwright"
     missing = missing or ("" if chromium.find() else f"no Chromium: {chromium.HOW}")
     if missing:
@@ -32,11 +41,18 @@ def browser(tmp_path_factory):
 
     base = lay_out(tmp_path_factory.mktemp("browser"))
     place_example(base)
-    with Server(base) as server, Browser(server) as running:
-        yield running
+    return RUNNING.enter_context(Browser(RUNNING.enter_context(Server(base))))
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem):
+    """While Playwright runs, no test of another folder in this process can have an event loop."""
+    if nextitem is None or nextitem.path.parent != Path(__file__).parent:
+        PAGES.clear()
+        RUNNING.close()
+
+
+@pytest.fixture
 def our_nodes(browser) -> dict:
     """{id: what the server says about it} of the pack's nodes."""
     return {name: entry for name, entry in browser.info.items() if entry["python_module"] == OURS}

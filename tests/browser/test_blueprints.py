@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from blueprint_prompts import FILES, FOLDER, parts
 
-from devtools.server.serve import EXAMPLE
+from devtools.demo.serve import EXAMPLE
 from devtools.server.server import CHECKPOINT
 from devtools.server.workflows import to_prompt
 

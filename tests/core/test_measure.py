@@ -67,6 +67,20 @@ def test_one_cell_is_a_ninth():
     assert measure.sizes()[0].share == pytest.approx(1 / 9)
 
 
+def test_cells_that_hold_exactly_nine_tenths_are_all_of_the_edit():
+    """Nine of ten equal cells: the tenth adds nothing to what has to be held."""
+    edit, measure = torch.ones(1, 1, 2, 5), EditMeasure()
+    measure.add({0: edit}, energy(edit))
+    assert measure.sizes()[0].share == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("edit", "ratio"), [(99.0, 99.0), (100.0, 100.0), (101.0, None)])
+def test_an_edit_of_more_than_a_hundred_times_its_reference_is_compared_with_rounding(edit, ratio):
+    measure, one = EditMeasure(), torch.ones(1, 2, 4, 4)
+    measure.add({0: edit * one}, energy(one))
+    assert measure.sizes()[0].ratio == ratio
+
+
 def test_nothing_is_nothing():
     measure, one = EditMeasure(), torch.ones(1, 2, 3, 3)
     assert measure.sizes() == {}

@@ -95,6 +95,19 @@ def test_a_concepts_momentum_ends_with_it():
     assert [bool(term.count_nonzero()) for term in terms] == [True, True, True, False, False, False]
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.9])
+def test_what_a_concept_had_gathered_is_discarded_at_its_end(scale):
+    """Beside one that goes on, and where none does; without momentum nothing is kept at all."""
+    early, lasting = Concept(3.0, 0.0, SigmaWindow(1e9, 5.0)), Concept(1.0, 0.0, SigmaWindow(1e9, 0.0))
+    gathered = {0: difference(0, 0), 1: difference(1, 0)}
+    momentum = Momentum(scale, 0.5)
+    for concepts, kept in (([early], set()), ([early, lasting], {1})):
+        indices = needed(concepts, 4.0, momentum, 1.0)
+        gamma, nu = edit_term({i: difference(i, 1) for i in indices}, concepts, 4.0, momentum, gathered)
+        assert set(gamma) == kept
+        assert set(nu) == (kept if scale else set())
+
+
 def test_momentum_of_a_steady_direction_settles_at_its_fixed_point():
     """ν∞ = γ∞ = s·ψ/(1 − s_m): the recursion's own limit, in closed form."""
     psi = difference(0, 0)

@@ -1,5 +1,7 @@
 """The threshold's quantile is numpy's, at every size."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,20 @@ def test_only_a_rows_own_elements_matter(counts, q, seed):
     found = sample_quantile(values, torch.tensor(q, dtype=torch.float64), inside)
     expected = [np.quantile(values[row, own].double().numpy(), q) for row, own in enumerate(inside)]
     np.testing.assert_allclose(found.numpy(), expected, rtol=2e-6, atol=1e-7)
+
+
+@settings(max_examples=100)
+@given(share=st.integers(1, 120), of=st.integers(1, 120), ulps=st.integers(-2, 2))
+def test_a_part_of_a_row_needs_no_more_of_its_end_than_the_whole(share, of, ulps):
+    """However the ranks round: a threshold that falls on a rank of a part, or next to it."""
+    q = min(share, of) / max(share, of)
+    for _ in range(abs(ulps)):
+        q = min(1.0, max(0.0, math.nextafter(q, 2.0 * (ulps > 0))))
+    values = torch.arange(1.0, 122.0).expand(121, 121)
+    inside = torch.arange(121) <= torch.arange(121)[:, None]  # rows of 1 to 121 elements
+    found = sample_quantile(values, torch.tensor(q, dtype=torch.float64), inside)
+    expected = 1 + q * torch.arange(121, dtype=torch.float64)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-6, atol=0)
 
 
 @settings(max_examples=100)

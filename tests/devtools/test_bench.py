@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from parity import without_diffusers
 
 from benchmarks import NAMES, page
 
@@ -23,7 +24,7 @@ pytestmark = [
 def bench(tmp_path_factory):
     """The quick figures of all benchmarks, and what the command printed."""
     if "SEMANTIC_STEERING_ORACLE" not in os.environ:
-        pytest.skip("SEMANTIC_STEERING_ORACLE must name diffusers' folder")
+        without_diffusers()
     folder = tmp_path_factory.mktemp("bench")
     files = ["--json", str(folder / "figures.json"), "--out", str(folder)]
     command = [sys.executable, "-m", "benchmarks", "--quick", *files]

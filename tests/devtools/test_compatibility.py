@@ -18,7 +18,7 @@ VERSIONS = {"date": "2026-01-02", "comfyui": "0.1", "torch": "2.0", "python": "3
 SCRIPT = f"""
 import sys
 from pathlib import Path
-from devtools import compatibility
+from devtools.release import compatibility
 
 compatibility.PAGE = Path(sys.argv[1])
 selected = "testpaths=" + sys.argv[2]
@@ -131,7 +131,7 @@ def test_the_page_has_exactly_the_cells_that_the_tests_fill():
 @pytest.mark.parametrize(
     ("arguments", "started"),
     [
-        (["--co", "-q"], ["pytest", "--co", "-q"]),
+        (["--co", "-q"], ["pytest", *devtools.test.LAST_LINES, "--co", "-q"]),
         (["--compat", "-k", "flux"], ["devtools.release.compatibility", "-k", "flux"]),
     ],
 )

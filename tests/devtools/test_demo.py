@@ -16,10 +16,10 @@ from demo.portraits.renderer import region
 from devtools.demo.demo import leave_out
 from devtools.demo.report import as_asked, asks, changes, judged, judged_sweep, meaning, summary
 from devtools.demo.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
-from devtools.demo.strips import rows, strip, thumbnail, tinted
+from devtools.demo.serve import EXAMPLE, place_example
 from devtools.server.results import SWEPT, background_error, fetch, own_preview, psnr, with_previews
-from devtools.server.serve import EXAMPLE, place_example
 from devtools.server.server import lay_out
+from devtools.strips import rows, strip, thumbnail, tinted
 
 
 class FixedJudge:

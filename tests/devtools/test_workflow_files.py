@@ -21,8 +21,8 @@ from devtools.demo.scenes import (
     override,
     workflow_file,
 )  # fmt: skip
+from devtools.demo.serve import EXAMPLE
 from devtools.server.results import with_previews
-from devtools.server.serve import EXAMPLE
 from devtools.server.workflows import load, to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,11 +1,11 @@
-"""The authors' implementations (benchmarks/peers.py) on ComfyUI's UNet; tests that use them skip without diffusers."""
+"""The authors' implementations (benchmarks/peers.py) on ComfyUI's UNet."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
+from parity import without_diffusers
 
 from benchmarks import peers
 
@@ -14,8 +14,8 @@ def reference_unet(model: Any) -> Any:
     """ComfyUI's UNet as diffusers'."""
     try:
         return peers.reference_unet(model)
-    except ModuleNotFoundError as problem:
-        pytest.skip(str(problem))
+    except ModuleNotFoundError:
+        without_diffusers()
 
 
 def mask_and_map(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .words import pieces, wrapped
 
 PAPER, INK = (250, 250, 248), (30, 30, 30)
 # Captions have the usual size (a share of the picture's height) and shrink, all alike, until each fits in so many lines
@@ -31,13 +31,13 @@ def strip(images: Tensor, captions: list[str]) -> Tensor:
 
 def _bar(captions: list[str], lefts: list[int], width: int, height: int, gap: int) -> np.ndarray:
     """The captions, each centred over its picture, uint8 [h, W', 3]."""
-    font, wrapped = _fitted(captions, width, height)
+    font, texts = _fitted(captions, width, height)
     ascent, descent = font.getmetrics()
     line = ascent + descent
-    rows = max(len(lines) for lines in wrapped)
+    rows = max(len(lines) for lines in texts)
     bar = Image.new("RGB", (lefts[-1] + width + gap, rows * line + 2 * gap), PAPER)
     draw = ImageDraw.Draw(bar)
-    for lines, left in zip(wrapped, lefts, strict=True):
+    for lines, left in zip(texts, lefts, strict=True):
         top = gap + (rows - len(lines)) * line  # the last lines stand next to the pictures
         for i, text in enumerate(lines):
             draw.text((left + width / 2, top + i * line), text, INK, font, anchor="ma")
@@ -50,29 +50,8 @@ def _fitted(captions: list[str], width: int, height: int) -> tuple[ImageFont.Fre
     while True:
         font = ImageFont.load_default(size)
         assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels bring FreeType
-        wrapped = [_wrapped(caption, font, width) for caption in captions]
+        lines = [wrapped(pieces(caption, font, width), font, width) for caption in captions]
         whole_words = all(font.getlength(word) <= width for caption in captions for word in caption.split())
-        if size <= READABLE or (whole_words and all(len(lines) <= LINES for lines in wrapped)):
-            return font, wrapped
+        if size <= READABLE or (whole_words and all(len(each) <= LINES for each in lines)):
+            return font, lines
         size -= 1
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The text in lines of at most the width, broken between words; only a longer word is broken itself."""
-    lines = [""]
-    for part in (part for word in text.split() for part in _parts(word, font, width)):
-        longer = f"{lines[-1]} {part}".lstrip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(part)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-def _parts(word: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
-    start = 0
-    for end in range(2, len(word) + 1):
-        if font.getlength(word[start:end]) > width:
-            yield word[start : end - 1]
-            start = end - 1
-    yield word[start:]

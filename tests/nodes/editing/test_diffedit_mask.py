@@ -15,6 +15,7 @@ from comfy.model_base import ModelType
 from edit_runs import TYPES, VIDEO, find_mask, mixer_model
 from semantic_steering.guidance_core import blur_mask, grow_mask
 from semantic_steering.nodes.diffedit import DiffEditMask
+from semantic_steering.nodes.host.editing.diffedit import estimate_difference
 
 SOURCE = tiny_models.stub_cond(1)
 PICTURES = tiny_models.noise(2, *tiny_models.SIZE, seed=5)
@@ -189,6 +190,31 @@ def test_the_heat_map_is_what_the_threshold_cuts(threshold, model):
     soft, same_heat = find_mask(model, SOURCE, tiny_models.stub_cond(2), PICTURES, threshold=threshold, grow=5, blur=3)
     assert torch.equal(same_heat, heat)
     assert torch.equal(soft, blur_mask(grow_mask(mask, 5), 3))
+
+
+def test_both_texts_are_encoded_as_positives(model, monkeypatch):
+    """What some models add to a negative, such as a low score, must not be what the two differ in."""
+    seen, encode = [], model.model.extra_conds
+
+    def note(**options):
+        seen.append(options["prompt_type"])
+        return encode(**options)
+
+    monkeypatch.setattr(model.model, "extra_conds", note)
+    source = tiny_models.stub_cond(1, prompt_type="negative")
+    find_mask(model, source, TARGET, PICTURES)
+    assert seen == ["positive", "positive"]
+    assert source[0][1] == {"prompt_type": "negative"}  # what was given is left alone
+
+
+def test_the_map_so_far_is_that_of_so_many_maps(model, monkeypatch):
+    monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e30)  # one map a forward
+    settings, shown = (model, SOURCE, tiny_models.stub_cond(2), PICTURES, 0.5), []
+    estimate_difference(*settings, maps=3, seed=4, on_maps=shown.append)
+    assert len(shown) == 3
+    for maps, found in enumerate(shown, 1):
+        torch.testing.assert_close(found, estimate_difference(*settings, maps=maps, seed=4))
+    assert tiny_models.relative(shown[0], shown[2]) > 0.01
 
 
 def test_more_maps_come_closer_to_the_mean_of_many(model):

@@ -7,6 +7,7 @@ import math
 import authors_unet
 import comfy.samplers
 import family_models
+import node_helpers
 import pytest
 import tiny_models
 import torch
@@ -211,6 +212,25 @@ class TestOtherPacks:
         assert set(map(tuple, patch.seen)) <= {(1, 0), (0,), (1,)}
         assert tiny_models.relative(plain, editor.edit(image_scale=image_scale)) > 0.01
         assert tiny_models.relative(steered, plain) > 0.01
+
+    def test_beside_an_image_prompt_only_the_picture_tells_the_third_from_the_negative(self, editor):
+        """Both have the tokens of the negative's place."""
+        model, patch = with_image_prompt(editor.model)
+        without, guided = (
+            editor.internal(editor.run(*editor.build(3.0, scale, model=model), sigmas=ONE_STEP)) for scale in (1.0, 1.5)
+        )
+        alone, patch_alone = with_image_prompt(editor.model)
+        patch_alone.tokens[0] = patch.tokens[1]
+
+        def negative(image: torch.Tensor) -> torch.Tensor:
+            conditioning = node_helpers.conditioning_set_values(NEGATIVE, {"concat_latent_image": image})
+            (guider,) = BasicGuider.execute(alone, conditioning).args
+            return editor.internal(editor.run(guider, {"samples": torch.zeros_like(image)}, ONE_STEP))
+
+        image = editor.image()
+        expected = 0.5 * (negative(image) - negative(torch.zeros_like(image)))
+        assert tiny_models.relative(guided - without, expected) < 1e-3
+        assert tiny_models.relative(expected, without) > 1e-3
 
     def test_a_calc_cond_batch_function_still_runs(self, editor):
         model, seen = editor.model.clone(), []

@@ -184,6 +184,18 @@ def test_random_adds_the_same_noise_at_every_level(model_type, denoise):
     assert not torch.allclose(other.latents[-1], found.latents[-1], atol=0.1)
 
 
+def test_a_level_a_little_above_the_models_table_is_pure_noise_too(model):
+    """Such schedules are accepted; the host's samplers start from √(1 + σ²)·noise there, as at the table's end."""
+    top = 1.005 * float(model.get_model_object("model_sampling").sigma_max)
+    found = invert(model, TEXT, PICTURES, method="random", seed=11, sigmas=torch.tensor([top, 0.8 * top, 0.0]))
+    noise = comfy.sample.prepare_noise(PICTURES, 11)
+    _, below, state = found.inversion.latents
+    torch.testing.assert_close(below, PICTURES + 0.8 * top * noise, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(state, PICTURES + math.sqrt(1 + top**2) * noise, rtol=1e-5, atol=1e-5)
+    assert tiny_models.relative(PICTURES + top * noise, state) > 1e-3  # else the two could not be told apart
+    torch.testing.assert_close(found.noise.generate_noise({"samples": PICTURES}), noise, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("denoise", [0.8, 1.0])
 @pytest.mark.parametrize("model_type", TYPES, ids=lambda t: t.name)
 def test_random_is_the_stock_samplers_image_to_image(model_type, denoise):

@@ -85,6 +85,41 @@ def test_a_refused_residual_names_the_step_and_leaves_the_model_as_it_was(model)
     assert same(run_invert(model), first)
 
 
+@pytest.mark.parametrize("bad", [0, 1])
+def test_one_picture_that_is_not_solved_refuses_its_batch(bad, model, monkeypatch):
+    """And the error names that one."""
+    forward = model.model.diffusion_model.forward
+
+    def restless(x, *args, **kwargs):
+        out = forward(x, *args, **kwargs)
+        out[bad] += 3 * torch.sin(20 * x[bad])
+        return out
+
+    monkeypatch.setattr(model.model.diffusion_model, "forward", restless)
+    with pytest.raises(
+        ValueError, match=rf"inversion step \d+ of 8 .*: picture {bad + 1} of 2 has a relative residual"
+    ):
+        invert(model, TEXT, PICTURES, steps=10)
+
+
+def test_cancel_is_seen_at_every_level_of_random(model, monkeypatch):
+    """No model is asked there, in which the host would look itself."""
+    sampling, levels = model.model.model_sampling, []
+    mix = sampling.noise_scaling
+
+    def note(sigma, noise, picture, *args):
+        if picture.shape == PICTURES.shape:
+            levels.append(float(sigma))
+            if len(levels) == 3:
+                comfy.model_management.interrupt_current_processing(True)
+        return mix(sigma, noise, picture, *args)
+
+    monkeypatch.setattr(sampling, "noise_scaling", note)
+    with pytest.raises(InterruptProcessingException):
+        invert(model, TEXT, PICTURES, steps=10, method="random")
+    assert len(levels) == 3
+
+
 @pytest.mark.parametrize("method", ["fixed point", "ddim"])
 def test_a_model_that_gives_no_numbers_is_refused_at_the_step(method, model, monkeypatch):
     calls = tiny_models.recorded(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import comfy.latent_formats
 import comfy.samplers
@@ -41,6 +42,7 @@ def test_the_defaults_give_the_picture_back(model_type, steps, denoise):
     assert dB > (PROMISED if model_type is ModelType.EPS else 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "denoise"), list(zip(TYPES, (1.0, 1.0, 1.0, 0.8), strict=True)))
 def test_so_they_do_on_random_unets(model_type, denoise):
     dB = check_round_trip(calm_unet(model_type), POSITIVE, tiny_models.noise(1, 4, 8, 8, seed=5), 25, denoise)
@@ -60,6 +62,44 @@ def test_a_fixed_point_comes_closer_than_the_plain_step():
     assert plain.inversion.evaluations == 20 < solved.inversion.evaluations <= 8 * 20
     dB = [psnr(decode(model, TEXT, found, PICTURES), PICTURES) for found in (plain, solved)]
     assert dB[1] > dB[0] + 20
+
+
+def test_the_plain_step_is_diffusers_rule_written_out():
+    """In its own terms: x_t of unit variance, ε of the state as it is now and of the next timestep, ᾱ of both."""
+    model = mixer_model()
+    sampling, network = model.get_model_object("model_sampling"), model.model.diffusion_model
+    timesteps = [0, 60, 150, 300, 500, 750, 999]
+    alphas = [1.0, *(1 / (1 + float(sampling.sigmas[t]) ** 2) for t in timesteps)]
+    sigmas = torch.tensor([*(float(sampling.sigmas[t]) for t in reversed(timesteps)), 0.0])
+    found = invert(model, TEXT, PICTURES, method="ddim", sigmas=sigmas).inversion
+    x = PICTURES
+    for i, timestep in enumerate(timesteps):
+        now, following = alphas[i], alphas[i + 1]
+        context = TEXT[0][0].repeat(len(x), 1, 1)
+        epsilon = network(x, torch.full((len(x),), float(timestep)), context=context)
+        picture = (x - math.sqrt(1 - now) * epsilon) / math.sqrt(now)
+        x = math.sqrt(following) * picture + math.sqrt(1 - following) * epsilon
+        assert tiny_models.relative(math.sqrt(following) * found.latents[i + 1], x) < 1e-4
+    assert tiny_models.relative(x, PICTURES) > 0.1
+
+
+@pytest.mark.parametrize("model_type", TYPES, ids=lambda t: t.name)
+def test_the_plain_step_gives_the_network_its_present_state_and_the_next_level(model_type, monkeypatch):
+    model, seen = mixer_model(model_type), []
+    sampling, network = model.get_model_object("model_sampling"), model.model.diffusion_model
+    forward = network.forward
+
+    def note(x, timesteps, **kwargs):
+        seen.append((x.clone(), float(timesteps[0])))
+        return forward(x, timesteps, **kwargs)
+
+    monkeypatch.setattr(network, "forward", note)
+    found = invert(model, TEXT, PICTURES, method="ddim", steps=10).inversion
+    assert len(seen) == len(found.sigmas) - 1
+    for i, (x, timestep) in enumerate(seen):
+        now, following = found.sigmas[i], found.sigmas[i + 1]
+        torch.testing.assert_close(x, sampling.calculate_input(now, found.latents[i]), rtol=1e-5, atol=1e-5)
+        assert timestep == pytest.approx(float(sampling.timestep(following)))
 
 
 @pytest.mark.parametrize("scheduler", comfy.samplers.SCHEDULER_NAMES)

@@ -69,6 +69,7 @@ def test_a_whole_run_is_the_hosts_own_loader_to_the_bit(key, made):
     assert 0.01 < tiny_models.relative(expected, bare) < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 def test_a_window_and_a_sweep_are_the_run_written_out_by_hand(key, made):
     family = made(key[0])

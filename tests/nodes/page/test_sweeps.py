@@ -106,6 +106,7 @@ def swept(*concepts, latent=EMPTY, scales=SCALES):
     return found, batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [(0.0, 0.4), (0.1, 0.4), (0.8, 0.7)])
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc"])

@@ -45,7 +45,7 @@ def count_commits(monkeypatch) -> list[int]:
     commits, original = [], SEGARun._commit
 
     def note(run):
-        if run._candidate is not None:
+        if run._finding is not None:
             commits.append(1)
         original(run)
 
@@ -136,3 +136,19 @@ def test_evaluations_between_steps_use_the_committed_momentum():
         tiny_models.sample_cfg(steady, POSITIVE, NEGATIVE, sigmas=sigmas, sampler=name, callback=note)
     for one, other in zip(heun, euler, strict=True):
         assert tiny_models.relative(one, other) < 1e-5
+
+
+def test_what_an_ended_concept_had_gathered_is_discarded():
+    """Also for a sampler that goes back into its window: there it begins anew."""
+    runs, gathered = [], []
+    model = tiny_models.stub_model()
+    early = tiny_models.concept(TARGET, SCALE, end=0.5)  # ends at σ = 1.6
+    steered = tiny_models.steer(model, early, momentum=MOMENTUM, beta=BETA, started=runs.append)
+    tiny_models.sample_cfg(
+        steered, POSITIVE, NEGATIVE, sigmas=torch.tensor([10.0, 6.0, 1.0, 6.0, 3.0, 0.0]),
+        callback=lambda *_: gathered.append(dict(runs[0].nu)),
+    )  # fmt: skip
+    assert [list(nu) for nu in gathered] == [[0], [0], [], [0], [0]]
+    first, second, _, again, _ = gathered
+    torch.testing.assert_close(again[0], first[0])
+    assert tiny_models.relative(second[0], first[0]) > 0.01

@@ -240,6 +240,32 @@ def test_area_conditionings_on_the_positive_keep_the_edit_everywhere():
     torch.testing.assert_close(found, torch.full_like(found, SCALE * 1.5), rtol=1e-3, atol=1e-3)
 
 
+class AsksTwice(comfy.samplers.CFGGuider):
+    """As a pack might write one: the guided estimate, moved a little towards the positive alone."""
+
+    def __init__(self, model, order):
+        super().__init__(model)
+        self.set_conds(POSITIVE, NEGATIVE)
+        self.set_cfg(4.0)
+        self.order = order
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        def asked(scale):
+            conds = (self.conds["negative"], self.conds["positive"])
+            return comfy.samplers.sampling_function(self.inner_model, x, timestep, *conds, scale, model_options, seed)
+
+        guided, alone = (asked(scale) for scale in self.order)
+        return 0.9 * guided + 0.1 * alone
+
+
+@pytest.mark.parametrize(("order", "batches"), [((4.0, 1.0), [3, 1]), ((1.0, 4.0), [3, 2])])
+def test_a_guider_that_asks_twice_at_one_level_gets_its_own_estimates_and_one_edit(order, batches):
+    """The concept, and the base where the first question leaves it out, are evaluated with the first one only."""
+    found, calls = term(lambda model: AsksTwice(model, order))
+    assert_base(found, NEGATIVE)
+    assert calls.batches == batches * 5
+
+
 def test_two_stacked_patches_add_up():
     model = tiny_models.stub_model()
     sigmas = tiny_models.schedule(model)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import tiny_models
+import torch
 
 POSITIVE, NEGATIVE = tiny_models.stub_cond(1), tiny_models.stub_cond(2)
 CONCEPTS = [tiny_models.stub_cond(10 + i) for i in range(4)]
@@ -38,6 +39,16 @@ def test_steps_outside_the_window_cost_nothing_unless_momentum_is_built(momentum
     model = tiny_models.steer(calls.model, tiny_models.concept(CONCEPTS[0], start=0.4, end=0.9), momentum=momentum)
     tiny_models.sample_cfg(model, POSITIVE, NEGATIVE, sigmas=sigmas)
     assert calls.batches == expected
+
+
+@pytest.mark.parametrize("levels", [[10.0, 3.0, 1.0, 0.0], [10.0, 3.0, 1.0]], ids=["whole", "split"])
+def test_a_window_below_the_last_evaluation_costs_nothing_with_momentum_either(levels):
+    """σ = 0 is never evaluated, and a part of a schedule ends where the next one begins."""
+    calls = tiny_models.recorded(tiny_models.stub_model())
+    late = tiny_models.concept(CONCEPTS[0], start=0.8)  # from σ = 0.4 on
+    steered = tiny_models.steer(calls.model, late, momentum=0.5)
+    tiny_models.sample_cfg(steered, POSITIVE, NEGATIVE, sigmas=torch.tensor(levels))
+    assert set(calls.batches) == {2}
 
 
 @pytest.mark.parametrize(("base", "batch"), [("auto", 2), ("positive", 2), ("negative", 3)])

@@ -49,6 +49,7 @@ def by_hand(model, sigmas, start, entries, momentum=0.0, beta=0.4, over="channel
     return sampling.inverse_noise_scaling(sigmas[-1], x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["channel", "latent"])
 @pytest.mark.parametrize("model_type", TYPES, ids=lambda t: t.name)
 def test_every_model_type_is_steered_as_written_out_by_hand(model_type, over):

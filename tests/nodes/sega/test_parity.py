@@ -106,6 +106,7 @@ def test_both_samplers_agree_without_an_edit(model, reference):
     assert tiny_models.relative(found, expected) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 def test_the_final_latents_are_the_authors(seed, model, reference):
     settings = configuration(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import comfy.cli_args
 import folder_paths
@@ -53,6 +54,7 @@ def apply(model, vectors, scale=1.0):
 
 
 class TestApply:
+    @pytest.mark.slow
     @pytest.mark.parametrize("model_type", TYPES, ids=lambda t: t.name)
     @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc", "dpm_2", "dpmpp_sde", "seeds_2"])
     def test_the_recorded_run_comes_back(self, model_type, sampler):
@@ -256,6 +258,16 @@ class TestFiles:
         SEGASaveVectors.execute(recorded(model, steps=3)[1], "b")
         (folders / "out" / "b_00001_.sega.safetensors").replace(folders / "out" / "a_00001_.sega.safetensors")
         assert SEGALoadVectors.fingerprint_inputs(names()[0]) != first
+
+    def test_a_file_is_told_by_when_it_was_written_and_by_its_size(self, folders):
+        """Vectors recorded again are of the same size; a copy may keep the time of what it replaces."""
+        path, found = folders / "in" / "a.sega.safetensors", []
+        for content, seconds in ((b"vectors", 0), (b"changed", 1), (b"changed vectors", 1), (b"vectors", 0)):
+            path.write_bytes(content)
+            os.utime(path, (10**9 + seconds, 10**9 + seconds))
+            found.append(SEGALoadVectors.fingerprint_inputs("a.sega.safetensors"))
+        assert found[0] == found[3]
+        assert len(set(found)) == 3
 
     def test_a_prefix_outside_the_output_folder_is_refused(self, model, folders):
         with pytest.raises(Exception, match="outside the output folder"):

@@ -117,6 +117,7 @@ class TestWindows:
             (_, first), (_, second) = loads
             assert second["memory_required"] == first["memory_required"]
 
+    @pytest.mark.slow
     def test_more_than_eight_edges_go_through_hooks(self, loads):
         model, windows = FAMILY.model, [(0.05 + 0.09 * i, 1.0) for i in range(9)]
         for start, end in windows:
@@ -132,6 +133,7 @@ class TestWindows:
         FAMILY.sample(load(model, ONE, 0.0, 0.97), START, steps=20)  # a neutral one more changes nothing
         assert len(loads) == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "sampler", ["heun", "dpm_2", "dpmpp_2s_ancestral", "heunpp2", "dpm_adaptive", "res_multistep"]
     )
@@ -161,6 +163,7 @@ class TestWindows:
 
 
 class TestSweeps:
+    @pytest.mark.slow
     @pytest.mark.parametrize("start", [0.0, 0.3])
     @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun"])
     def test_each_entry_is_its_own_run(self, sampler, start):

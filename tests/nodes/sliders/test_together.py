@@ -1,4 +1,4 @@
-"""Sliders together with other nodes, after errors, and of kinds of weights that not every way of acting can take."""
+"""Sliders together with other nodes, and of kinds of weights that not every way of acting can take."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import lora_states as states
 import pytest
 import tiny_models
 import torch
-from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_custom_sampler import DualModelGuider
 from semantic_steering.nodes.sega import SEGAConceptConditioning, SEGAGuidance
 from slider_runs import CLOSE, FAMILY, ONE, START, TWO, by_hand, load, run, sigma, stock, sweep
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -105,61 +106,6 @@ class TestTogether:
         guider.inner_set_conds({"first": FAMILY.positive, "second": FAMILY.negative})
         with pytest.raises(ValueError, match=r"no positive conditioning \(it has first, second\)"):
             tiny_models.sample(guider, START, tiny_models.schedule(FAMILY.model, 3))
-
-
-MODELS = {
-    "switched": lambda: load(load(FAMILY.model, ONE, 0.5, 0.3), TWO, -0.5, 0.2, 0.6),
-    "hooked": lambda: sweep(FAMILY.model, ONE, "0.5, -0.5", 0.3),
-}
-
-
-class TestAgain:
-    """Runs of one cached MODEL object, after other runs, errors and interrupts."""
-
-    @pytest.mark.parametrize("name", MODELS)
-    @pytest.mark.parametrize("error", [RuntimeError, InterruptProcessingException])
-    def test_after_an_error_in_the_middle_the_bits_are_the_same(self, name, error, bare):
-        model = MODELS[name]()
-        first, before = run(model), tiny_models.state_of(model)
-        weights = {k: v.clone() for k, v in FAMILY.model.model.state_dict().items()}
-
-        def stop(i, *_):
-            if i == 3:
-                raise error
-
-        with pytest.raises(error):
-            run(model, callback=stop)
-        assert torch.equal(run(FAMILY.model), bare)
-        assert all(torch.equal(weights[k], v) or name == "switched" for k, v in FAMILY.model.model.state_dict().items())
-        assert torch.equal(run(model), first)
-        assert tiny_models.state_of(model) == before
-        assert not any(m._forward_hooks for m in FAMILY.model.model.modules())
-
-    @pytest.mark.parametrize("name", MODELS)
-    def test_the_weights_are_the_models_own_after_the_next_load(self, name):
-        run(FAMILY.model)
-        weights = {k: v.clone() for k, v in FAMILY.model.model.state_dict().items()}
-        run(MODELS[name]())
-        comfy.model_management.load_models_gpu([FAMILY.model])
-        assert all(torch.equal(weights[k], v) for k, v in FAMILY.model.model.state_dict().items())
-
-    def test_an_error_while_weights_change(self, monkeypatch, bare):
-        model = MODELS["switched"]()
-        first = run(model)
-        original, count = comfy.model_management.load_models_gpu, []
-
-        def fail(*args, **kwargs):
-            count.append(1)
-            if len(count) == 2:
-                raise torch.OutOfMemoryError("made up")
-            return original(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(comfy.model_management, "load_models_gpu", fail)
-            with pytest.raises(torch.OutOfMemoryError):
-                run(model)
-        assert torch.equal(run(FAMILY.model), bare)
-        assert torch.equal(run(model), first)
 
 
 class TestKindsOfWeights:

@@ -50,6 +50,8 @@ from nodes import (
     common_ksampler,
 )
 
+pytestmark = pytest.mark.slow
+
 IMAGE_PROMPTS = "IP-Adapter, InstantID, PuLID (attention patches)"
 
 

@@ -20,6 +20,8 @@ from comfy_extras.nodes_torch_compile import TorchCompileModel
 from edits_by_hand import ACTS, CLOSE, NEUTRAL, chain, compat, steered
 from slider_runs import ONE, load, sweep
 
+pytestmark = pytest.mark.slow
+
 COMPILERS = ("g++", "clang++", "cl")
 
 

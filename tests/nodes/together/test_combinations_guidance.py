@@ -6,18 +6,22 @@ import family_models
 import pytest
 import tiny_models
 import torch
+from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_apg import APG
+from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_model_advanced import RescaleCFG
 from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from edits_by_hand import (
     ACTS,
+    CFG,
     CLOSE,
     MODEL,
     NEGATIVE,
     POSITIVE,
     SCALE,
+    START,
     TARGET,
     assert_beside,
     chain,
@@ -29,6 +33,9 @@ from edits_by_hand import (
     run,
     steered,
 )
+from semantic_steering.nodes.sega import SEGASampler
+
+pytestmark = pytest.mark.slow
 
 NODES = {
     "Perturbed-Attention Guidance": lambda model: PerturbedAttentionGuidance.execute(model, 3.0).args[0],
@@ -100,3 +107,28 @@ def test_nag_on_a_model_without_cfg(base):
     origin = flux.positive if base == "positive" else flux.negative
     expected = SCALE * (x0(flux.model, origin) - x0(flux.model, words))  # added_term's, times σ
     assert tiny_models.relative(plain - edited, expected) < CLOSE
+
+
+@pytest.mark.parametrize("base", ["negative", "positive"])
+def test_a_step_that_easycache_skips_has_the_edit_of_the_one_before(base):
+    """It keeps the last estimate of each conditioning by the host's mark of it. A base that is a copy, as beside NAG,
+    has an estimate of its own."""
+    model = EasyCacheNode.execute(NODES["Normalized Attention Guidance"](MODEL), 3.0, 0.0, 1.0, False).args[0]
+    passes, after = [], []
+    hook = MODEL.model.diffusion_model.time_embed.register_forward_hook(lambda *_: passes.append(1))
+
+    def note(executor, *args):
+        result = executor(*args)
+        after.append(len(passes))
+        return result
+
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "test.note", note)
+    latent = {"samples": torch.zeros_like(START)}
+    arguments = (model, 3, 6, CFG, "euler", "normal", POSITIVE, NEGATIVE, latent)
+    vectors = SEGASampler.execute(*arguments, base=base, concepts=chain()).args[2]
+    hook.remove()
+    skipped = [i for i in range(1, 6) if after[i] == after[i - 1]]
+    assert 0 < len(skipped) < 5
+    for i in range(1, 6):
+        change = tiny_models.relative(vectors.gamma[i], vectors.gamma[i - 1])
+        assert change < 1e-3 if i in skipped else change > ACTS

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .host import load_file
+
+wrapped = load_file("nodes/host/page/words.py").wrapped  # that of the nodes' own strips
+
 SIDE, MARGIN, LINE, TEXT = 384, 12, 22, 16
 LARGE = 512  # pixels: from here on the text grows with the pictures
 PAPER, INK, TINT = (250, 250, 248), (30, 30, 30), (240, 40, 90)
@@ -56,16 +60,7 @@ def _enlarged(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    lines = []
-    for paragraph in text.split("\n"):
-        lines.append("")
-        for word in paragraph.split(" "):
-            longer = f"{lines[-1]} {word}".lstrip()
-            if lines[-1] and font.getlength(longer) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
-    return lines
+    return [line for paragraph in text.split("\n") for line in wrapped(paragraph.split(), font, width)]
 
 
 def tinted(picture: Image.Image, mask: Image.Image) -> Image.Image:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..demo.scenes import SIZE, SOMEONE
 from ..environment import say
-from .server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
+from ..server.server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
+from .scenes import SIZE, SOMEONE
 
 EXAMPLE = "example.png"  # the picture that the workflow files load: ComfyUI's own, which a base directory has not
 
@@ -22,7 +22,7 @@ def place_example(base: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py serve")
-    parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--port", type=int, default=8188, help="[8188]")
     port = parser.parse_args().port
     leave_when_terminated()
     base = lay_out(base_directory())

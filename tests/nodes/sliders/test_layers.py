@@ -1,0 +1,50 @@
+"""One layer under a slider: its share in whatever precision the layer takes and gives."""
+
+from __future__ import annotations
+
+import pytest
+import tiny_models
+import torch
+from comfy.weight_adapter.lora import LoRAAdapter
+from semantic_steering.nodes.host.sliders.layer_hooks import LayerHooks
+
+ROWS, COLUMNS, RANK = 5, 6, 2
+UP, DOWN = tiny_models.noise(ROWS, RANK, seed=1), tiny_models.noise(RANK, COLUMNS, seed=2)
+WHOLE, SHIFT = tiny_models.noise(ROWS, COLUMNS, seed=3), tiny_models.noise(ROWS, seed=4)
+STRENGTHS = torch.tensor([[0.5], [-2.0]])
+PRECISIONS = [torch.float32, torch.float16, torch.bfloat16]
+LOW_RANK = LoRAAdapter(set(), (UP, DOWN, 2.0 * RANK, None, None, None))
+SLIDERS = {
+    "low rank": ({"layer.weight": LOW_RANK}, lambda x: 2.0 * x @ DOWN.T @ UP.T),
+    "whole difference": ({"layer.weight": ("diff", (WHOLE,))}, lambda x: x @ WHOLE.T),
+    "bias": ({"layer.bias": ("diff", (SHIFT,))}, lambda x: SHIFT.expand(len(x), ROWS)),
+}
+
+
+class Layer(torch.nn.Linear):
+    """Gives another precision than it takes, as layers around quantised weights do."""
+
+    def __init__(self, gives: torch.dtype):
+        super().__init__(COLUMNS, ROWS)
+        self.gives = gives
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.float()).to(self.gives)
+
+
+@pytest.mark.parametrize("gives", PRECISIONS, ids=str)
+@pytest.mark.parametrize("takes", PRECISIONS, ids=str)
+@pytest.mark.parametrize("name", SLIDERS)
+def test_a_layer_gives_the_precision_it_gives_without_a_slider(name, takes, gives):
+    patches, change = SLIDERS[name]
+    network, x = torch.nn.Module(), tiny_models.noise(2, COLUMNS, seed=5).to(takes)
+    network.layer = Layer(gives)
+    plain, hooks = network.layer(x), LayerHooks()
+    hooks.attach([patches], [network])
+    hooks.strengths[id(network)].value = STRENGTHS
+    found = network.layer(x)
+    hooks.remove()
+    assert found.dtype is gives
+    expected = STRENGTHS * change(x.float())
+    assert tiny_models.relative(found.float() - plain.float(), expected) < 0.02
+    assert torch.equal(network.layer(x), plain)
