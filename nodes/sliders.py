@@ -73,6 +73,8 @@ def _added(model: Any, entry: Slider, lora_name: str, slider: Any) -> Any:
         text += "; strength 0: switched off"
     elif window.empty:
         text += "; an empty window: switched off"
+    elif not entry.whole_run:
+        text += "; acts while sampling only, not in a merged or saved model"
     if slider is not None and lora_name != NO_FILE:
         text += f"; from the slider input, {lora_name} is not used"
     logger.info("%s: %s", layers.label, text)
@@ -85,8 +87,9 @@ class SliderNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name=NO_FILE, **_: Any) -> Any:
-        """A value that differs when the file does, so that a slider trained again is read again."""
-        return files.fingerprint(lora_name) if lora_name != NO_FILE else None
+        """A value that differs when the file does, so that a slider trained again is read again. Of a linked name (None
+        here) the host knows by itself when it changes."""
+        return None if lora_name in (None, NO_FILE) else files.fingerprint(lora_name)
 
 
 class SliderLoRALoader(SliderNode):

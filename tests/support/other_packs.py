@@ -9,6 +9,7 @@ import copy
 import math
 from typing import Any
 
+import comfy.patcher_extension
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -102,6 +103,56 @@ def tiled_diffusion(model: Any, tile: int, tiles_a_call: int) -> Any:
 
     model = model.clone()
     model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
+def two_estimates(model: Any) -> Any:
+    """A function for the model's estimates that gives those of positive and negative, whatever it is asked for, as a
+    public node for normalised attention guidance does."""
+
+    def estimates(args: dict) -> list[Tensor]:
+        return comfy.samplers.calc_cond_batch(
+            args["model"], args["conds"][:2], args["input"], args["sigma"], args["model_options"]
+        )
+
+    model = model.clone()
+    model.set_model_sampler_calc_cond_batch_function(estimates)
+    return model
+
+
+def swaps_the_model(model: Any) -> Any:
+    """A wrapper of each run that puts a clone of the guider's model in its place, as packs do that change weights for
+    the length of a run."""
+
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider = executor.class_obj
+        own, guider.model_patcher = guider.model_patcher, guider.model_patcher.clone()
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            guider.model_patcher = own
+
+    model = model.clone()
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "other.swap", outer_sample)
+    return model
+
+
+def tea_cache(model: Any) -> Any:
+    """welltop-cn/ComfyUI-TeaCache 91dff8e: a model function that has the network's forward answer with what it kept.
+    Here it keeps the first answer of each conditioning and gives it again while the input has changed by little."""
+    kept: dict[tuple, tuple[Tensor, Tensor]] = {}
+
+    def unet_wrapper_function(apply_model: Any, args: dict) -> Tensor:
+        x, key = args["input"], (tuple(args["cond_or_uncond"]), args["input"].shape)
+        if key in kept and (kept[key][0] - x).abs().mean() < 0.3 * x.abs().mean():
+            return kept[key][1]
+        kept[key] = x, apply_model(x, args["timestep"], **args["c"])
+        return kept[key][1]
+
+    unet_wrapper_function.__qualname__ = "TeaCache.apply_teacache.<locals>.unet_wrapper_function"
+    model = model.clone()
+    model.set_model_unet_function_wrapper(unet_wrapper_function)
+    model.model_options["transformer_options"]["rel_l1_thresh"] = 0.3
     return model
 
 

@@ -53,6 +53,16 @@ class BatchedCall(OfOneRun):
             own = self.asked(args, conds)
             return own, [self.asked(args, [[cond, None], [None, cond]][place])[place] for cond in added]
         out = self.asked(args, [*conds, *added])
+        if len(out) == len(conds):
+            # What stood in the slot knows two places only: a call for each of the added, in the base's.
+            swapped = [[*conds[:place], cond, *conds[place + 1 :]] for cond in added]
+            return out, [self.asked(args, each)[place] for each in swapped]
+        if len(out) != len(conds) + len(added):
+            raise ValueError(
+                f"another node's function for the model's estimates (sampler_calc_cond_batch_function) gave {len(out)} "
+                f"for the {len(conds) + len(added)} conditionings that it was asked for: SEGA and InstructPix2Pix "
+                "Guider cannot act beside it. Remove that node from this model"
+            )
         return out[: len(conds)], out[len(conds) :]
 
     def asked(self, args: dict, conds: list) -> list[Tensor]:

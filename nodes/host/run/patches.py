@@ -106,14 +106,16 @@ def add_outer_sample(patched: Any, patch: Patch, outer_sample: Callable[..., Any
     """
 
     def begin(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        token = _begun.set((*_begun.get(), executor.class_obj.model_patcher))
+        token = _begun.set((*_begun.get(), executor.class_obj))
         try:
             return outer_sample(executor, *args, **kwargs)
         finally:
             _begun.reset(token)
 
     def check(patcher: Any) -> None:
-        if not patcher.is_multigpu_base_clone and not any(own is patcher for own in _begun.get()):
+        # The guider's own as it is now: a wrapper of another pack may have put a clone there.
+        own = any(guider.model_patcher is patcher for guider in _begun.get())
+        if not patcher.is_multigpu_base_clone and not own:
             raise ValueError(
                 f"{patch.name} cannot act on a guider's second model (model_negative of the {Use.TWO_MODELS.value}): "
                 "connect the model from before it there"

@@ -3,10 +3,13 @@ batches, copy its options, change its cfg."""
 
 from __future__ import annotations
 
+import edit_runs
 import pytest
 import tiny_models
 import torch
+from comfy.model_base import ModelType
 from comfy_extras.nodes_custom_sampler import CFGOverride
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from edits_by_hand import (
     ACTS,
     CFG,
@@ -25,7 +28,16 @@ from edits_by_hand import (
     steered,
 )  # fmt: skip
 from instruct_runs import Editor
-from other_packs import ScheduledCFGGuider, copies_options, one_by_one, skimmed_cfg, tiled_diffusion
+from other_packs import (
+    ScheduledCFGGuider,
+    copies_options,
+    one_by_one,
+    skimmed_cfg,
+    swaps_the_model,
+    tea_cache,
+    tiled_diffusion,
+    two_estimates,
+)  # fmt: skip
 from slider_runs import FAMILY, ONE, load, stock, sweep
 
 BATCH = FAMILY.noise(1).repeat(3, 1, 1, 1)
@@ -56,6 +68,67 @@ class TestFunctionsThatWrite:
         )
         assert torch.equal(found, expected)
         assert tiny_models.relative(found, editor.run(*editor.build(3.0, 1.5), sigmas=STEP)) > 1e-3
+
+
+def test_a_function_that_knows_two_estimates_only():
+    """Each concept is evaluated by it in the base's place."""
+    expected = gamma(estimate(MODEL, TARGET), estimate(MODEL, NEGATIVE))
+    other = two_estimates(MODEL)
+    assert tiny_models.relative(found_gamma(once(other), once(steered(other))), expected) < CLOSE
+    editor = Editor()
+    found, plain = (
+        editor.run(*editor.build(3.0, 1.5, model=model), sigmas=STEP)
+        for model in (two_estimates(editor.model), editor.model)
+    )
+    assert tiny_models.relative(found, plain) < CLOSE
+
+
+def test_a_function_that_gives_another_number_is_named():
+    model = MODEL.clone()
+    model.set_model_sampler_calc_cond_batch_function(lambda args: [torch.zeros_like(args["input"])])
+    with pytest.raises(ValueError, match=r"sampler_calc_cond_batch_function\) gave 1 for the 3 conditionings"):
+        once(steered(model))
+
+
+@pytest.mark.parametrize("make", [lambda m: steered(m), lambda m: load(m, ONE, 0.5, 0.3)], ids=["SEGA", "a slider"])
+def test_a_run_whose_model_another_pack_replaces(make):
+    """Added after ours it stands within our run: its clone is no second model."""
+    plain = tiny_models.sample_cfg(make(MODEL), POSITIVE, NEGATIVE, CFG, START, tiny_models.schedule(MODEL, 3))
+    for model in (swaps_the_model(make(MODEL)), make(swaps_the_model(MODEL))):
+        found = tiny_models.sample_cfg(model, POSITIVE, NEGATIVE, CFG, START, tiny_models.schedule(MODEL, 3))
+        assert torch.equal(found, plain)
+
+
+CACHES = {
+    "EasyCache": lambda m: EasyCacheNode.execute(m, 1.0, 0.0, 1.0, False).args[0],
+    "LazyCache": lambda m: LazyCacheNode.execute(m, 1.0, 0.0, 1.0, False).args[0],
+    "TeaCache": tea_cache,
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_inversion_mask_and_decode_ask_the_model_itself(name, caplog):
+    """With a step cache on the model they have the bits of the model without it, and the MODEL keeps its cache."""
+    model, samples = edit_runs.calm_unet(ModelType.EPS), tiny_models.noise(1, 4, 8, 8, seed=6)
+    cached = CACHES[name](model)
+    bare, skipping = (
+        tiny_models.sample_cfg(m, POSITIVE, NEGATIVE, CFG, START, tiny_models.schedule(m, 12)) for m in (model, cached)
+    )
+    assert tiny_models.relative(skipping, bare) > 1e-3, "the cache answers in the network's place"
+    before = tiny_models.state_of(cached)
+
+    def everything(m):
+        found = edit_runs.invert(m, POSITIVE, samples, steps=6, denoise=0.8)
+        mask, heat = edit_runs.find_mask(m, POSITIVE, TARGET, samples, maps=3)
+        half = torch.ones(1, 64, 64) * (torch.arange(64) < 32)
+        edited = edit_runs.edit(m, TARGET, NEGATIVE, found.inversion, half, 3.0)
+        return *found.inversion.latents, mask, heat, edited
+
+    caplog.set_level("INFO")
+    for found, expected in zip(everything(cached), everything(model), strict=True):
+        assert torch.equal(found, expected)
+    assert "without the step cache it carries" in caplog.text
+    assert tiny_models.state_of(cached) == before
 
 
 def batches(model, start=BATCH, cfg=3.0):
