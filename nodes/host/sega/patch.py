@@ -50,7 +50,8 @@ def patch_model(
         if settings.momentum_scale > 0 and takes_steps_back(sampler):
             raise ValueError(
                 f"momentum_scale is {settings.momentum_scale:g} and the sampler dpm_adaptive, which tries steps and "
-                "takes some of them back: momentum would follow these too. Set momentum_scale to 0, or choose another sampler"
+                "takes some of them back: momentum would follow these too. Set momentum_scale to 0, or choose another "
+                "sampler"
             )
         shapes = kwargs.get("latent_shapes") or [latent_image.shape]
         run = SEGARun(executor.class_obj, steering, shapes, sigmas)
