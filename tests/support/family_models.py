@@ -236,8 +236,12 @@ class Row:
 
     def build(self, folder: Path) -> Family:
         """folder: where a file may be written."""
+        return self.family(self._model(folder))
+
+    def family(self, model: Any) -> Family:
+        """A MODEL of this row's kind with this row's conditionings."""
         texts = [_cond(seed, self.pooled, self.tokens, self.text, **self.options) for seed in (1, 2, 3)]
-        return Family(self._model(folder), texts[0], texts[1], self.shape, texts[2], self.cfg)
+        return Family(model, texts[0], texts[1], self.shape, texts[2], self.cfg)
 
     def text_only(self, conditioning: list) -> list:
         """A conditioning without `options`."""

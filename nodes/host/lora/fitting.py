@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .adapters import shape_of
+from .shapes import INSTEAD, class_without_weight, foreign, logical_shapes, with_all_names
 
 logger = logging.getLogger("semantic_steering")
 
@@ -31,7 +32,7 @@ class Layers:
     """A slider's weights, by the weights of the model (and of the text encoder) that they change.
 
     label: what error texts call it; matched of total: how many of the file's layers fit; text_*: the same of its
-    text-encoder half, which needs a CLIP.
+    text-encoder half, which needs a CLIP; no_weight: the class of those of its layers that keep no weight to patch.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Layers:
     total: int
     text_matched: int
     text_total: int
+    no_weight: str | None = None
 
     @property
     def summary(self) -> str:
@@ -73,7 +75,8 @@ def check_tensors(state: Any, label: str) -> None:
 def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
     """Map a slider onto a MODEL and, if given, a CLIP.
 
-    Raises ValueError if none of its layers fits; what fits in part is used and said in the log and the summary.
+    Raises ValueError if none of its layers fits, or not all of them fit a model that has layers without weights; what
+    fits any other in part is used and said in the log and the summary.
     """
     check_tensors(state, label)
     state = comfy.lora_convert.convert_lora(dict(state))
@@ -95,6 +98,18 @@ def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
     matched = len(layer_names) - len(unfit)
     if unfit:
         example = f"{unfit[0]!r} {problems.get(unfit[0], 'is not the name of a layer of this model')}"
+        weightless, other = class_without_weight(model.model), foreign(model.model)
+        if weightless is not None:
+            raise ValueError(
+                f"{label}: {len(unfit)} of {len(layer_names)} layers have no place in this model, whose layers of class "
+                f"{weightless} have no weight and may stand for several: {example}. A part of a slider is another "
+                f"slider: {INSTEAD}"
+            )
+        if not matched and other is not None:
+            raise ValueError(
+                f"{label} fits no layer of this model (0 of {len(layer_names)}), whose network is a {other} and shows "
+                f"none: {example}. {INSTEAD[0].upper()}{INSTEAD[1:]}, or choose a slider for this checkpoint"
+            )
         if not matched:
             raise ValueError(
                 f"{label} fits no layer of this model (0 of {len(layer_names)}): {example}. It was made for another "
@@ -106,12 +121,13 @@ def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
             f"{label} changes only text encoders ({len(text_names)} layers), of which none is connected that fits; "
             "connect clip, or choose another slider"
         )
-    return Layers(label, patches, clip_patches, matched, len(layer_names), text_matched, len(text_names))
+    no_weight = class_without_weight(model.model, patches)
+    return Layers(label, patches, clip_patches, matched, len(layer_names), text_matched, len(text_names), no_weight)
 
 
 def _layer_names(model: Any) -> dict[str, Any]:
     """{a layer's name in a file: the model's weight}, the host's table and one format more."""
-    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    keys = comfy.lora.model_lora_keys_unet(with_all_names(model.model), {})
     # The authors' Flux sliders: OneTrainer's names behind kohya's prefix.
     for name in [name for name in keys if name.startswith("lora_transformer_")]:
         keys.setdefault("lora_unet_" + name.removeprefix("lora_transformer_"), keys[name])
@@ -131,7 +147,7 @@ def _fitting(
 
     The host itself finds out while it merges, and goes on with a line in the log.
     """
-    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    shapes = logical_shapes(network)
     patches = comfy.lora.load_lora(state, keys, log_missing=False)
     problems = {}
     named = {keys[name]: name for name in names if name in keys}

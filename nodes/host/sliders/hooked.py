@@ -83,9 +83,11 @@ class HookedSliders(OfOneRun):
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         strengths.value = self._of_entries(float(t.flatten()[0]), x, travelled)
         try:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            result = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         finally:
             strengths.value = None
+        self._hooks.check_called(executor.class_obj)
+        return result
 
     def _of_entries(self, sigma: float, x: Tensor, travelled: Tensor | None) -> Tensor | None:
         """Strengths [N, K] of the N entries of this forward pass, [1, K] if they agree, None if no slider acts."""
