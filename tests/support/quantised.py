@@ -237,7 +237,7 @@ def comfy_tensor(weight: Tensor, kind: str) -> Any:
     return comfy.quant_ops.QuantizedTensor.from_float(weight, layout, **scale)
 
 
-def state_of(kind: str, only: Any = packed_name) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def state_of(kind: str, only: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A file of a packed model, and the plain weights that it stands for."""
     plain = weights()
     state: dict[str, Any] = dict(plain)
@@ -255,16 +255,16 @@ def state_of(kind: str, only: Any = packed_name) -> tuple[dict[str, Any], dict[s
     return state, plain
 
 
-def flux(kind: str) -> Pair:
-    """The small Flux model of the compatibility page, packed in one of FORMATS."""
-    state, plain = state_of(kind)
+def flux(kind: str, only: Any = packed_name) -> Pair:
+    """The small Flux model of the compatibility page, with the weights of some names packed in one of FORMATS."""
+    state, plain = state_of(kind, only)
     if kind in GGUF:
         model = comfy.sd.load_diffusion_model_state_dict(state, model_options={"custom_operations": GGMLOps()})
         model = GGUFModelPatcher.clone(model)
     else:
         model = comfy.sd.load_diffusion_model_state_dict(dict(state))
     if kind == NO_WEIGHT:
-        for name in filter(packed_name, list(plain)):
+        for name in filter(only, list(plain)):
             layer = SVDQW4A4Linear(model.model.get_submodule(f"diffusion_model.{name.removesuffix('.weight')}"))
             comfy.utils.set_attr(model.model, f"diffusion_model.{name.removesuffix('.weight')}", layer)
             plain[name] = layer.unpacked

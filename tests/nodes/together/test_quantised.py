@@ -19,6 +19,7 @@ import tiny_models
 import torch
 from edit_runs import Inverted
 from family_models import Family
+from offloaded import little_memory
 from quantised import NO_WEIGHT
 from semantic_steering.nodes.sega import SEGAConceptConditioning, SEGAGuidance, SEGASampler
 from semantic_steering.nodes.vectors import SEGAApplyVectors
@@ -168,3 +169,27 @@ def test_recorded_vectors_give_the_run_again(case):
     (plain, _, _) = SEGASampler.execute(family.model, *arguments).args
     assert tiny_models.relative(edited["samples"], plain["samples"]) > VISIBLE
     assert tiny_models.relative(again["samples"], edited["samples"]) < case.slack
+
+
+@pytest.mark.slow
+@pytest.mark.compat(feature="offloaded")
+@pytest.mark.parametrize("way", ["whole run", "window", "sweep"])
+def test_a_slider_on_layers_that_stay_offloaded(case, way):
+    """The host then adds the slider to unpacked weights at each use, and packs nothing again."""
+
+    def slid(family: Family) -> Any:
+        if way == "sweep":
+            return sweep(family.model, case.slider, f"{STRENGTH}, {STRENGTH}", START, channels=16)
+        return load(family.model, case.slider, STRENGTH, START if way == "window" else 0.0)
+
+    right = case.plain.sample(slid(case.plain), case.start)
+    with little_memory(size=2_000_000):  # bytes, of 20 MB
+        found = case.packed.sample(slid(case.packed), case.start)
+        assert case.packed.model.model.model_lowvram
+        if way == "whole run" and case.kind != NO_WEIGHT:
+            own = case.packed.sample(stock(case.packed.model, (case.slider, STRENGTH)), case.start)
+            assert torch.equal(found, own)
+        bare = case.packed.sample(case.packed.model, case.start)
+    assert tiny_models.relative(found, right) < case.slack
+    assert tiny_models.relative(bare, case.bare) < case.slack
+    assert torch.equal(case.packed.sample(case.packed.model, case.start), case.bare)
