@@ -1,4 +1,4 @@
-"""Little memory, on a machine that has no second device: the host keeps most layers away and patches them at each use."""
+"""Little memory, on a machine that has no second device: the host keeps most layers away, patched at each use."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def packed_name(name: str) -> bool:
     return name.endswith(".weight") and "_blocks" in name and "norm" not in name
 
 
-# --- GGUF's blocks: a row of weights becomes blocks of bytes -----------------------------------------------------------
+# --- GGUF's blocks: a row of weights becomes blocks of bytes ----------------------------------------------------------
 
 
 def _halves(values: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def unpacked(data: Tensor, kind: str, shape: tuple[int, ...]) -> Tensor:
     return (unit * step * codes - unit_low * lowest).reshape(shape)
 
 
-# --- ComfyUI-GGUF: a tensor that tells its shape, layers that unpack and patch at each use, a patcher ------------------
+# --- ComfyUI-GGUF: a tensor that tells its shape, layers that unpack and patch at each use, a patcher -----------------
 
 
 class GGMLTensor(torch.Tensor):
@@ -193,7 +193,7 @@ def gguf_tensor(weight: Tensor, kind: str) -> Any:
     return GGMLTensor(pack(weight), tensor_type=kind, tensor_shape=weight.shape)
 
 
-# --- Nunchaku: linear layers whose numbers have other names ------------------------------------------------------------
+# --- Nunchaku: linear layers whose numbers have other names -----------------------------------------------------------
 
 
 class SVDQW4A4Linear(torch.nn.Module):

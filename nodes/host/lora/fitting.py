@@ -101,8 +101,8 @@ def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
         weightless, other = class_without_weight(model.model), foreign(model.model)
         if weightless is not None:
             raise ValueError(
-                f"{label}: {len(unfit)} of {len(layer_names)} layers have no place in this model, whose layers of class "
-                f"{weightless} have no weight and may stand for several: {example}. A part of a slider is another "
+                f"{label}: {len(unfit)} of {len(layer_names)} layers have no place in this model, whose layers of "
+                f"class {weightless} have no weight and may stand for several: {example}. A part of a slider is another "
                 f"slider: {INSTEAD}"
             )
         if not matched and other is not None:

@@ -109,10 +109,11 @@ class LayerHooks:
         """After a network's first evaluation. Raises ValueError if it has run layers without weights in a way of its
         own, such as several in one kernel, where a hook adds nothing."""
         uncalled = self._uncalled.pop(id(network), {})
-        for name, kind in uncalled.items():
+        if uncalled:
+            name, kind = next(iter(uncalled.items()))
             raise ValueError(
-                f"{len(uncalled)} of the slider's layers, such as {name}, are of class {kind}: they have no weight, and "
-                f"this model runs them without calling them, so that nothing can be added: {INSTEAD}"
+                f"{len(uncalled)} of the slider's layers, such as {name}, are of class {kind}: they have no weight, "
+                f"and this model runs them without calling them, so that nothing can be added: {INSTEAD}"
             )
 
     def remove(self) -> None:

@@ -1,7 +1,7 @@
 """Sliders as a model patch: one OUTER_SAMPLE wrapper that serves every sampler node and guider.
 
-A slider that acts in the whole run with one strength is an ordinary weight patch, where its layers have weights. The others travel with the MODEL and
-are planned together when a run begins, in one of two ways:
+A slider that acts in the whole run with one strength is an ordinary weight patch, where its layers have weights. The
+others travel with the MODEL and are planned together when a run begins, in one of two ways:
 
 - SwitchedWeights: at a window's edge the run goes over to a clone of the model with ordinary weight patches. Between
   the edges a step costs what the host's own LoRA costs.

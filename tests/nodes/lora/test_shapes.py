@@ -152,5 +152,7 @@ def test_a_network_that_shows_no_layers():
     pair = quantised.flux("int8")
     state = slider(pair.plain.model)
     pair.packed.model.model.diffusion_model = ComfyFluxWrapper()
-    with pytest.raises(ValueError, match=r"\(0 of \d+\), whose network is a ComfyFluxWrapper.*Load this model in another"):
+    with pytest.raises(
+        ValueError, match=r"\(0 of \d+\), whose network is a ComfyFluxWrapper.*Load this model in another"
+    ):
         load(pair.packed.model, state)
