@@ -102,8 +102,8 @@ def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
         if weightless is not None:
             raise ValueError(
                 f"{label}: {len(unfit)} of {len(layer_names)} layers have no place in this model, whose layers of "
-                f"class {weightless} have no weight and may stand for several: {example}. A part of a slider is another "
-                f"slider: {INSTEAD}"
+                f"class {weightless} have no weight and may stand for several: {example}. A part of a slider is "
+                f"another slider: {INSTEAD}"
             )
         if not matched and other is not None:
             raise ValueError(
