@@ -160,7 +160,7 @@ class _Prepared:
         self.channel = 1 if info["is_conv"] else output.ndim - 1
         self.convolution = {k: info[k] for k in ("stride", "padding", "dilation")} if info["is_conv"] else {}
         self.kernel = info["kernel_size"] if info["is_conv"] else ()
-        self.module, self.like = module, like
+        self.module, self.like = module, like.new_empty(0)  # the input itself would stay in memory for the run
         pieces, columns = [], []
         self.low_rank: tuple[Tensor, Tensor, Tensor] | None = None
         self.others: list[tuple[int, Any, Any, Any]] = []
