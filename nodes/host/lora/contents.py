@@ -143,8 +143,8 @@ def _check_complete(state: dict[str, Tensor], origin: dict[str, str], label: str
                 missing = other
         if missing is not None:
             raise ValueError(
-                f"{label}: {origin.get(key, key)!r} has no counterpart {missing!r}: the file is incomplete. Download it "
-                "again, or choose another version of this slider"
+                f"{label}: {origin.get(key, key)!r} has no counterpart {missing!r}: the file is incomplete. Download "
+                "it again, or choose another version of this slider"
             )
 
 

@@ -13,6 +13,7 @@ import comfy.lora
 from . import contents, naming
 from .adapters import misfit, resizes, tensors
 from .contents import Contents
+from .wan_names import diffusers_names
 
 logger = logging.getLogger("semantic_steering")
 
@@ -82,7 +83,9 @@ def fit(model: Any, clip: Any, state: Any, label: str, made_for: str = "") -> La
     file = contents.read(state, label)
     text = [name for name in file.layers if contents.TEXT_ENCODER.search(name)]
     others = [name for name in file.layers if name not in set(text)]
-    part, text_part = _fitting(model, comfy.lora.model_lora_keys_unet(model.model, {}), file, others, label), _Part()
+    table = comfy.lora.model_lora_keys_unet(model.model, {})
+    table = diffusers_names(model, table) | table
+    part, text_part = _fitting(model, table, file, others, label), _Part()
     if clip is not None:
         keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
         left = [name for name in others if name not in part.placed]

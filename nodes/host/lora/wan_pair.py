@@ -10,7 +10,9 @@ import comfy.model_base
 
 NOISE = re.compile(r"(?<![a-z])(high|low)[ _-]?noise")
 # In a file's name alone: "…_HIGH_fp16", but not "high_quality".
-ALONE = re.compile(r"(?<![a-z])(high|low)(?![a-z])(?![ _-]?(?:res|quality|detail|key|angle|contrast|poly|light|fps|motion))")
+ALONE = re.compile(
+    r"(?<![a-z])(high|low)(?![a-z])(?![ _-]?(?:res|quality|detail|key|angle|contrast|poly|light|fps|motion))"
+)
 
 
 def made_for(model: Any, name: str, metadata: dict[str, str]) -> str:

@@ -14,7 +14,8 @@ from semantic_steering.nodes.host.lora.fitting import fit
 from slider_runs import CLOSE, FAMILY, load, merged, run, same, stock, sweep
 
 MODEL = FAMILY.model
-LAYER, CONV = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q", "diffusion_model.input_blocks.1.0.in_layers.2"
+LAYER = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q"
+CONV = "diffusion_model.input_blocks.1.0.in_layers.2"
 WEIGHTS = MODEL.model.state_dict()
 WIDTH = len(WEIGHTS[f"{LAYER}.weight"])
 UP, DOWN = states.random(WIDTH, 2, seed=1), states.random(2, WIDTH, seed=2)
@@ -71,8 +72,8 @@ class TestOthersSpelling:
         flux = family_models.flux().model
         weights = flux.model.state_dict()
         layer = "diffusion_model.double_blocks.0.img_attn.proj"
-        state = {f"{layer}.lora_B.weight": states.random(48, 2, seed=1), f"{layer}.lora_A.weight": states.random(2, 48, seed=2),
-                 f"{layer}.lora_B.bias": states.random(48, 1, seed=3)[:, 0]}  # fmt: skip
+        up, down, bias = (states.random(*shape, seed=1) for shape in ((48, 2), (2, 48), (48, 1)))
+        state = {f"{layer}.lora_B.weight": up, f"{layer}.lora_A.weight": down, f"{layer}.lora_B.bias": bias[:, 0]}
         if alpha is not None:
             state[f"{layer}.alpha"] = torch.tensor(alpha)
         found = merged(load(flux, state, 0.5))
@@ -106,8 +107,8 @@ class TestOthersSpelling:
 
 
 def glora(name: str, rows: int, columns: int) -> dict[str, torch.Tensor]:
-    parts = {"a1": (columns, 2), "a2": (2, columns), "b1": (rows, 2), "b2": (2, columns)}
-    return {f"{name}.{part}.weight": 0.5 * states.random(*shape, seed=i) for i, (part, shape) in enumerate(parts.items())}
+    shapes = {"a1": (columns, 2), "a2": (2, columns), "b1": (rows, 2), "b2": (2, columns)}
+    return {f"{name}.{part}.weight": 0.5 * states.random(*shapes[part], seed=i) for i, part in enumerate(shapes)}
 
 
 class TestReported:
@@ -216,8 +217,9 @@ class TestBroken:
 
     def test_the_files_own_key_is_named(self):
         """Not the one that it was renamed to."""
-        with pytest.raises(ValueError, match=r"'double_blocks\.0\.processor\.qkv_lora1\.up\.weight' has no counterpart"):
-            report({"double_blocks.0.processor.qkv_lora1.up.weight": torch.ones(4, 2)})
+        key = "double_blocks.0.processor.qkv_lora1.up.weight"
+        with pytest.raises(ValueError, match=rf"'{key}' has no counterpart"):
+            report({key: torch.ones(4, 2)})
 
     def test_a_rank_of_0(self):
         state = {f"{LAYER}.lora_up.weight": torch.ones(WIDTH, 0), f"{LAYER}.lora_down.weight": torch.ones(0, WIDTH)}
@@ -256,8 +258,6 @@ class TestAControlLoRAOfFlux:
                 lambda: load(family.model, state, 0.7, to="positive"),
                 lambda: sweep(family.model, state, "0, 1", channels=16),
             ):
-                with pytest.raises(
-                    ValueError, match=r"changes the size of 'diffusion_model\.img_in\.weight', 48x64 in this model, .*end_percent 1"
-                ):
+                with pytest.raises(ValueError, match=r"changes the size of .*img_in.*, 48x64 in .*, end_percent 1"):
                     refused()
             family.sample(load(family.model, state, 0.7), family.noise(1))  # its weights stay loaded after the run

@@ -85,7 +85,5 @@ def test_momentum_is_refused_for_a_sampler_that_takes_steps_back():
     plain = tiny_models.sample_cfg(model, *texts, sampler="dpm_adaptive")
     found = tiny_models.sample_cfg(tiny_models.steer(model, target), *texts, sampler="dpm_adaptive")
     assert tiny_models.relative(found, plain) > 0.01
-    with pytest.raises(
-        ValueError, match=r"momentum_scale is 0\.3 and .* dpm_adaptive.*Set momentum_scale to 0"
-    ):
+    with pytest.raises(ValueError, match=r"momentum_scale is 0\.3 and .* dpm_adaptive.*Set momentum_scale to 0"):
         tiny_models.sample_cfg(tiny_models.steer(model, target, momentum=0.3), *texts, sampler="dpm_adaptive")
