@@ -1,8 +1,8 @@
 """Names of layers that the host's table does not have: which layer of the model each of them means.
 
 A name is read as a prefix and the rest, and the rest is looked for at the end of the model's own names, whatever stands
-between the words (dots or underscores). One prefix is taken for as many of the file's layers as possible, so that one
-short name that fits by chance is no reading.
+between the words (dots or underscores). One prefix is taken for as many of the file's layers as possible, and names
+without a layer's number only beside others of the same prefix, so that a short name that fits by chance is no reading.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def meant(
                 if name not in found and (free := [t for t in targets if t not in occupied])
             }
             for reading, layers in readings.items()
-            if by_number[reading] or PLAIN.fullmatch("_".join(reading[0]))
+            if by_number[reading]  # a name without a number may be any family's
         }
         claims = {reading: claim for reading, claim in claims.items() if claim}
         if not claims:
