@@ -4,7 +4,7 @@ runs."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,8 +84,7 @@ def fit(model: Any, clip: Any, state: Any, label: str, made_for: str = "") -> La
     text = [name for name in file.layers if contents.TEXT_ENCODER.search(name)]
     others = [name for name in file.layers if name not in set(text)]
     table = comfy.lora.model_lora_keys_unet(model.model, {})
-    table = diffusers_names(model, table) | table
-    part, text_part = _fitting(model, table, file, others, label), _Part()
+    part, text_part = _fitting(model, table, file, others, label, diffusers_names(model, table)), _Part()
     if clip is not None:
         keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
         left = [name for name in others if name not in part.placed]
@@ -135,8 +134,11 @@ def _shapes(patcher: Any) -> dict[str, tuple[int, ...]]:
     return shapes | {key: tuple(kept.weight.shape) for key, kept in patcher.backup.items()}
 
 
-def _fitting(patcher: Any, table: dict[str, Any], file: Contents, names: list[str], label: str) -> _Part:
-    """The host's patches whose shape is that of their weight. table: the host's, {a layer's name: weight}.
+def _fitting(
+    patcher: Any, table: dict[str, Any], file: Contents, names: list[str], label: str, more: Mapping[str, Any] = {}
+) -> _Part:
+    """The host's patches whose shape is that of their weight. table: the host's, {a layer's name: weight}; more: other
+    names of the same weights.
 
     What the host's table maps goes through the host's loader as it is; the rest after its names are read.
     """
@@ -153,7 +155,7 @@ def _fitting(patcher: Any, table: dict[str, Any], file: Contents, names: list[st
     meant, other_shape = {}, {}
     if rest:
         meant, other_shape = naming.meant(
-            rest, table, lambda name, target: problem(name, target) is None, placed.values(), label
+            rest, {**more, **table}, lambda name, target: problem(name, target) is None, placed.values(), label
         )
     for name in rest:
         if name not in meant and (name in known or name in other_shape):
@@ -203,7 +205,7 @@ def _bias(target: Any) -> Any:
 
 def _problem(patch: Any, target: Any, shapes: dict[str, tuple[int, ...]]) -> str | None:
     """Why a patch cannot be merged into a weight of the model, or a part of it; None where it can."""
-    key, offset = (target, None) if isinstance(target, str) else (target or ("",))[:2]
+    key, offset = (target, None) if isinstance(target, str) else target[:2]
     if key not in shapes:
         return f"changes {key!r}, which this model does not have"
     wanted = list(shapes[key])
