@@ -11,6 +11,7 @@ from ..guidance_core import Window
 from .host.lora import files
 from .host.lora.clip import patched_clip
 from .host.lora.fitting import Layers, fit
+from .host.lora.wan_pair import made_for
 from .host.page.progress import own_id, show_text
 from .host.page.sweeps import captions, numbers, repeated
 from .host.sliders.patch import APPLY_TO, STRONGEST, Slider, with_slider
@@ -58,7 +59,8 @@ def _layers(model: Any, clip: Any, lora_name: str, slider: Any) -> Layers:
     if slider is None:
         if lora_name == NO_FILE:
             raise ValueError("lora_name is none and slider is not connected; choose a slider file, or connect one")
-        return fit(model, clip, files.read(lora_name), f"lora_name {lora_name!r}")
+        tensors, told = files.read(lora_name), made_for(model, lora_name, files.metadata(lora_name))
+        return fit(model, clip, tensors, f"lora_name {lora_name!r}", told)
     if lora_name != NO_FILE:
         logger.warning("slider is connected and lora_name is %r: the connected slider is used", lora_name)
     return fit(model, clip, slider, "slider (the connected one)")

@@ -7,7 +7,8 @@ their numbers under other names.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,8 +29,13 @@ def without_weight(module: torch.nn.Module) -> bool:
     return features(module) is not None and not isinstance(getattr(module, "weight", None), Tensor)
 
 
-def logical_shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of all parameters and buffers, and of the `weight` of linear layers that have none of this name."""
+def logical_shapes(
+    network: torch.nn.Module, backup: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of all parameters and buffers, and of the `weight` of linear layers that have none of this name.
+
+    backup: the host's, of the weights as they are without the patches of a model that happens to be loaded.
+    """
     shapes = {}
     for name, module in network.named_modules(remove_duplicate=False):
         prefix = f"{name}." if name else ""
@@ -37,6 +43,8 @@ def logical_shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
             shapes[prefix + own] = _shape(tensor, features(module) if own == "weight" else None)
         if without_weight(module):
             shapes[f"{prefix}weight"] = features(module)
+    for name, kept in backup.items():
+        shapes[name] = _shape(kept.weight, features(_layer(network, name)) if name.endswith(".weight") else None)
     return shapes
 
 

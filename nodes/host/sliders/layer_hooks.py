@@ -176,10 +176,14 @@ class _Prepared:
         if pieces:
             down, up = concatenate(pieces, output.shape[self.channel])
             self.low_rank = down, up, torch.tensor(columns, device=like.device)
-        self.bias = [(index, self._moved(whole_difference(patch)), offset) for index, patch, offset, _ in layer.bias]
+        self.bias = [(index, self._bias(patch, function), offset) for index, patch, offset, function in layer.bias]
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.like)
+
+    def _bias(self, patch: Any, function: Any) -> Tensor:
+        difference = self._moved(whole_difference(patch))
+        return difference if function is None else function(difference)
 
     def _low_rank(self, found: LoRA, offset: Any, function: Any) -> LowRank:
         up, down = self._moved(found.up.flatten(1)), self._moved(found.down)

@@ -114,6 +114,11 @@ def with_slider(model: Any, slider: Slider) -> Any:
     if slider.whole_run:
         patched.add_patches(slider.layers.model, slider.strengths[0])
         return patched
+    if slider.layers.resized is not None:
+        raise ValueError(
+            f"{slider.layers.label} changes {slider.layers.resized}, which cannot come and go within a run or differ "
+            "within a batch. Use Slider LoRA Loader with start_percent 0, end_percent 1 and apply_to both"
+        )
     before = model.attachments.get(SLIDERS.key, ())
     patched.set_attachments(SLIDERS.key, (*before, slider))
     if not before:
