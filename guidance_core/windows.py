@@ -12,8 +12,14 @@ SAME_LEVEL = 1e-4
 
 
 def step_of(levels: Sequence[float], sigma: float) -> int | None:
-    """The last of a schedule's levels that is at or above σ; None for a σ above them all."""
-    return max((i for i, level in enumerate(levels) if level >= sigma * (1 - SAME_LEVEL)), default=None)
+    """The last of a schedule's levels that σ has come to: at or above it, of rising levels at or below it. None for a σ
+    before them all."""
+    rises = bool(levels) and levels[0] < levels[-1]
+    return max((i for i, level in enumerate(levels) if _reached(level, sigma, rises)), default=None)
+
+
+def _reached(level: float, sigma: float, rises: bool) -> bool:
+    return level <= sigma * (1 + SAME_LEVEL) if rises else level >= sigma * (1 - SAME_LEVEL)
 
 
 class Phase(Enum):
@@ -59,7 +65,11 @@ class Window:
 
 @dataclass(frozen=True)
 class SigmaWindow:
-    """The same in noise levels: active iff end < σ ≤ start·(1 + 1e-4). σ falls as sampling goes on."""
+    """The same in noise levels: active iff end·(1 + 1e-4) < σ ≤ start·(1 + 1e-4). σ falls as sampling goes on.
+
+    One rule for both edges, so that of two windows that meet exactly one is active at each σ, and a schedule's level
+    that equals an edge but for float32 rounding belongs to the window that begins there.
+    """
 
     start: float
     end: float
@@ -67,7 +77,7 @@ class SigmaWindow:
     def phase(self, sigma: float) -> Phase:
         if sigma > self.start * (1 + SAME_LEVEL):
             return Phase.BEFORE
-        return Phase.INSIDE if sigma > self.end else Phase.AFTER
+        return Phase.INSIDE if sigma > self.end * (1 + SAME_LEVEL) else Phase.AFTER
 
     def steps(self, levels: Sequence[float]) -> int:
         """Of a schedule's steps, from each level to the next, those that begin inside."""

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from .host.conditioning.checks import check_encoded
 from .host.editing.instruct_pix2pix import TwoScaleGuider, check_encodable, check_model, encode
+from .host.page.previews import in_colour
 from .host.page.progress import own_id
 from .host.sega.patch import patch_model
 from .host.sega.settings import Page, SEGASettings
@@ -77,6 +78,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                 raise ValueError(f"{name} is {value}; it must be a number of 0 or more (usually {usual})")
         check_model(model)
         check_encoded(positive=positive, negative=negative)
+        pixels = in_colour(pixels, "pixels")
         check_encodable(model, vae, pixels)
         steered = patch_model(model, concepts, SEGASettings(), page=Page(own_id(cls)))
         image = encode(vae, pixels)

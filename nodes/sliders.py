@@ -11,6 +11,7 @@ from ..guidance_core import Window
 from .host.lora import files
 from .host.lora.clip import patched_clip
 from .host.lora.fitting import Layers, fit
+from .host.lora.wan_pair import made_for
 from .host.page.progress import own_id, show_text
 from .host.page.sweeps import captions, numbers, repeated
 from .host.sliders.patch import APPLY_TO, STRONGEST, Slider, with_slider
@@ -58,7 +59,8 @@ def _layers(model: Any, clip: Any, lora_name: str, slider: Any) -> Layers:
     if slider is None:
         if lora_name == NO_FILE:
             raise ValueError("lora_name is none and slider is not connected; choose a slider file, or connect one")
-        return fit(model, clip, files.read(lora_name), f"lora_name {lora_name!r}")
+        tensors, told = files.read(lora_name), made_for(model, lora_name, files.metadata(lora_name))
+        return fit(model, clip, tensors, f"lora_name {lora_name!r}", told)
     if lora_name != NO_FILE:
         logger.warning("slider is connected and lora_name is %r: the connected slider is used", lora_name)
     return fit(model, clip, slider, "slider (the connected one)")
@@ -73,6 +75,8 @@ def _added(model: Any, entry: Slider, lora_name: str, slider: Any) -> Any:
         text += "; strength 0: switched off"
     elif window.empty:
         text += "; an empty window: switched off"
+    elif not entry.whole_run:
+        text += "; acts while sampling only, not in a merged or saved model"
     if slider is not None and lora_name != NO_FILE:
         text += f"; from the slider input, {lora_name} is not used"
     logger.info("%s: %s", layers.label, text)
@@ -85,8 +89,9 @@ class SliderNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name=NO_FILE, **_: Any) -> Any:
-        """A value that differs when the file does, so that a slider trained again is read again."""
-        return files.fingerprint(lora_name) if lora_name != NO_FILE else None
+        """A value that differs when the file does, so that a slider trained again is read again. Of a linked name (None
+        here) the host knows by itself when it changes."""
+        return None if lora_name in (None, NO_FILE) else files.fingerprint(lora_name)
 
 
 class SliderLoRALoader(SliderNode):

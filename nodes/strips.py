@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .host.page.previews import in_colour
 from .host.page.strips import strip
 
 
@@ -43,7 +44,7 @@ class LabelledStrip(io.ComfyNode):
                 f"labels has {len(lines)} lines, images has {len(images)} pictures; write one line for each picture, "
                 "or connect the labels of the sweep that made them"
             )
-        return io.NodeOutput(strip(images, lines))
+        return io.NodeOutput(strip(in_colour(images, "images"), lines))
 
 
 NODES = [LabelledStrip]

@@ -73,8 +73,8 @@ class SEGALoadVectors(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, file) -> Any:
-        return files.fingerprint(file)
+    def fingerprint_inputs(cls, file=None) -> Any:
+        return None if file is None else files.fingerprint(file)  # None: a link
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:

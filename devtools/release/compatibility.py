@@ -26,6 +26,7 @@ SELECTION = ("-m", "compat", "--full-size")
 TABLES = {
     "families": ("Families", "family"),
     "combinations": ("Combinations", "together with"),
+    "quantised models": ("Quantised models", "format"),
     "slider formats": ("Slider formats", "format"),
 }
 INTRODUCTION = """# Compatibility
@@ -42,6 +43,13 @@ In every cell: it runs, a neutral setting (where there is one) gives the bits of
 changes the latent by more than 1 %. Guidance, reference latents and pictures that the positive carries reach the
 concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/together/test_families*.py`.""",
     "combinations": """The nodes together with other parts of ComfyUI.""",
+    "quantised models": """A small Flux model with random weights, packed by ComfyUI's own quantised layers, by a
+stand-in for ComfyUI-GGUF's layers and patcher, and by layers that have no weight. Sliders over a whole run are
+to the bit what ComfyUI's own loader makes of them, in a window the same in a part of the run; sweeps, SEGA, masks and
+inversions are those of the plain model with the same weights, within what int8's rounded activations change. Layers
+without a weight: the plain model's result in every case. "Offloaded": little memory, most layers patched at each use.
+Tests: `tests/nodes/together/test_quantised.py`, which passed with the package city96/ComfyUI-GGUF 795e451 itself in
+the stand-in's place too. The layers without a weight stand for Nunchaku's, which need a GPU and were not run.""",
     "slider formats": """Random sliders in the formats of published files: over a whole run to the bit what ComfyUI's
 own loader makes of them, in a window and in a sweep what a run written out by hand gives. Tests:
 `tests/nodes/lora/test_formats.py`. In a window, kinds of weights that no line names (BOFT, GLoRA, resizing LoRAs,

@@ -78,7 +78,7 @@ def write_sliders(folder: Path) -> None:
     save_file({**good, **random(32, [text])}, folder / "with_text.safetensors")
     save_file({**good, **random(128, ["lora_unet_input_blocks_77_0_other"])}, folder / "partly.safetensors")
     save_file(random(320, LAYERS), folder / "other_widths.safetensors")
-    save_file(random(64, ["lora_unet_double_blocks_0_img_attn_qkv"]), folder / "other_family.safetensors")
+    save_file(random(64, ["lora_unet_double_blocks_0_img_attn_qkv"]), folder / "other_names.safetensors")
     save_file({**good, f"{LAYERS[0]}.lora_up.weight": torch.full((128, 4), torch.nan)}, folder / "nan.safetensors")
     save_file({"weight": torch.ones(3)}, folder / "no_lora.safetensors")
     (folder / "truncated.safetensors").write_bytes(save(good)[:-100])

@@ -36,6 +36,12 @@ WAN = {
     "image_model": "wan2.1", "model_type": "t2v", "dim": 48, "ffn_dim": 96, "freq_dim": 32, "text_dim": 16,
     "num_heads": 2, "num_layers": 1, "in_dim": 16, "out_dim": 16, "text_len": 8,
 }  # fmt: skip
+HUNYUAN_VIDEO = {
+    "image_model": "hunyuan_video", "in_channels": 16, "out_channels": 16, "patch_size": [1, 2, 2], "vec_in_dim": 8,
+    "context_in_dim": 16, "hidden_size": 48, "mlp_ratio": 4.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1,
+    "axes_dim": [8, 8, 8], "theta": 256, "qkv_bias": True, "guidance_embed": True, "byt5": False, "meanflow": False,
+    "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
+}  # fmt: skip
 LUMINA = {
     "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 48, "n_layers": 1, "n_refiner_layers": 1,
     "n_heads": 2, "n_kv_heads": 2, "qk_norm": True, "cap_feat_dim": 16, "axes_dims": [8, 8, 8],
@@ -119,8 +125,21 @@ def lumina() -> Family:
     return _family(supported.Lumina2(LUMINA), (16, 8, 8))
 
 
+def z_image() -> Family:
+    return _family(supported.ZImage({**Z_IMAGE, **LUMINA}), (16, 8, 8))
+
+
 def wan() -> Family:
     return _family(supported.WAN21_T2V(WAN), (16, 3, 8, 8))
+
+
+def qwen() -> Family:
+    return _family(supported.QwenImage(QWEN), (16, 1, 8, 8))
+
+
+def hunyuan_video() -> Family:
+    """For its names of layers."""
+    return _family(supported.HunyuanVideo(HUNYUAN_VIDEO), (16, 3, 8, 8), pooled=8)
 
 
 def instruct_pix2pix() -> Family:
@@ -236,8 +255,12 @@ class Row:
 
     def build(self, folder: Path) -> Family:
         """folder: where a file may be written."""
+        return self.family(self._model(folder))
+
+    def family(self, model: Any) -> Family:
+        """A MODEL of this row's kind with this row's conditionings."""
         texts = [_cond(seed, self.pooled, self.tokens, self.text, **self.options) for seed in (1, 2, 3)]
-        return Family(self._model(folder), texts[0], texts[1], self.shape, texts[2], self.cfg)
+        return Family(model, texts[0], texts[1], self.shape, texts[2], self.cfg)
 
     def text_only(self, conditioning: list) -> list:
         """A conditioning without `options`."""

@@ -15,9 +15,10 @@ SIZE = 0.3  # of a layer's change against its weight
 
 
 def targets(model: Any, prefix: str, keep: Any = lambda name: True) -> dict[str, tuple[int, ...]]:
-    """{a layer's name in a file: the shape of its weight} for the names with a prefix."""
+    """{a layer's name in a file: the shape of its weight} for the names with a prefix, one for each weight: the one
+    that the host takes."""
     shapes = {key: tuple(value.shape) for key, value in model.model.state_dict().items()}
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[Any, tuple[str, tuple[int, ...]]] = {}
     for name, target in comfy.lora.model_lora_keys_unet(model.model, {}).items():
         key, offset = (target, None) if isinstance(target, str) else target[:2]
         if not (name.startswith(prefix) and key.endswith(".weight") and len(shapes.get(key, ())) > 1 and keep(name)):
@@ -25,8 +26,8 @@ def targets(model: Any, prefix: str, keep: Any = lambda name: True) -> dict[str,
         shape = list(shapes[key])
         if offset is not None:
             shape[offset[0]] = offset[2]
-        found[name] = tuple(shape)
-    return found
+        found[target] = name, tuple(shape)
+    return dict(found.values())
 
 
 def random(*shape: int, seed: int) -> Tensor:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import comfy.lora
 import comfy.model_management
 import comfy.samplers
 import comfy.sd
@@ -55,6 +56,19 @@ def stock(model: Any, *sliders: tuple[dict, float]) -> Any:
     for state, strength in sliders:
         model, _ = comfy.sd.load_lora_for_models(model, None, dict(state), strength, 0)
     return model
+
+
+def merged(model: Any) -> dict[str, torch.Tensor]:
+    """{a patched weight of a MODEL (or of a CLIP's patcher): what the host makes of it}."""
+    weights = model.model.state_dict()
+    return {
+        key: comfy.lora.calculate_weight(patches, weights[key].clone(), key) for key, patches in model.patches.items()
+    }
+
+
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    """Whether the same weights are patched, to the same bits."""
+    return bool(found) and found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in found)
 
 
 class _Once(comfy.samplers.Sampler):

@@ -132,8 +132,8 @@ def concept(
 
 
 def steer(model: Any, *concepts: ConceptInput, momentum: float = 0.0, beta: float = 0.4, over: str = "channel",
-          base: str = "auto", started: Any = None) -> Any:  # fmt: skip
-    return patch_model(model, concepts, SEGASettings(momentum, beta, over, base), started)
+          base: str = "auto", refresh: int = 1, started: Any = None) -> Any:  # fmt: skip
+    return patch_model(model, concepts, SEGASettings(momentum, beta, over, base, refresh), started)
 
 
 @dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from .attention_patches import mixes_outputs
 
 BASES = ("negative", "positive", "empty_negative_prompt")
@@ -25,7 +27,8 @@ def bases_to_copy(guider: Any) -> list[str]:
 
 
 def base_name(guider: Any, base: str) -> str:
-    """Which conditioning of the guider the concepts' directions start from.
+    """Which conditioning of the guider the concepts' directions start from: decided once for a run, because a direction
+    must not turn round where another node changes cfg in the middle of it.
 
     auto: the negative if the guider has one and cfg ≠ 1, else the positive. PerpNeg's base is its empty prompt.
     """
@@ -36,13 +39,18 @@ def base_name(guider: Any, base: str) -> str:
         if not guider.conds.get(negative):
             raise ValueError("base is negative, but this guider has no negative; set base to auto or positive")
         return negative
-    return negative if guider.conds.get(negative) and not math.isclose(_cfg(guider), 1.0) else "positive"
+    return negative if guider.conds.get(negative) and not cfg_is_one(guider) else "positive"
 
 
 def is_guided(guider: Any, base: str) -> bool:
     """Whether the guided prediction differs from the base's: not so for the positive alone at cfg 1."""
-    return base != "positive" or not math.isclose(_cfg(guider), 1.0)
+    return base != "positive" or not cfg_is_one(guider)
 
 
-def _cfg(guider: Any) -> float:
-    return getattr(guider, "cfg2", guider.cfg)  # DualCFG keeps the negative's weight in cfg2
+def cfg_is_one(guider: Any) -> bool:
+    """Whether a guider has no guidance. Its cfg may be no number: a value for each step, as KJNodes' Scheduled CFG
+    Guidance keeps it, or none at all; such a guider guides."""
+    cfg = getattr(guider, "cfg2", getattr(guider, "cfg", None))  # DualCFG keeps the negative's weight in cfg2
+    if isinstance(cfg, torch.Tensor) and cfg.numel() == 1:
+        cfg = cfg.item()
+    return isinstance(cfg, (int, float)) and math.isclose(cfg, 1.0)

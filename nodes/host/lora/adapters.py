@@ -79,25 +79,91 @@ def no_additive_form(patch: Any) -> str | None:
     return None
 
 
-def shape_of(patch: Any) -> tuple[int, int] | None:
-    """(out, in · kernel) of the difference that a patch makes; None where the host's own check has to do."""
+def tensors(patch: Any) -> list[Tensor]:
+    """Those that the host's merge reads."""
     if isinstance(patch, tuple):
-        tensor = whole_difference(patch)
-        return (tensor.shape[0], math.prod(tensor.shape[1:])) if tensor.ndim else None
+        return [whole_difference(patch)]
+    ignored = patch.weights[1] if patch.name == "oft" else None  # read and left out of the merge: "rescale"
+    return [part for part in patch.weights if isinstance(part, Tensor) and part is not ignored]
+
+
+def resizes(patch: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a patch gives a weight of this shape another one."""
+    found = parts(patch) if not isinstance(patch, tuple) and patch.name in ADDITIVE else None
+    return isinstance(found, LoRA) and found.reshape is not None and tuple(found.reshape) != shape
+
+
+def misfit(patch: Any, shape: tuple[int, ...]) -> str | None:
+    """How a patch and a weight of this shape disagree; None where the host can merge it.
+
+    The host itself finds out while it merges, and goes on with a line in the log.
+    """
+    if isinstance(patch, tuple):
+        own = tuple(whole_difference(patch).shape)
+        return None if own == shape else _both(own, shape)
     if patch.name not in ADDITIVE:
-        return None
+        return _misfit_of_others(patch, shape)
     found = parts(patch)
+    if isinstance(found, LoRA) and found.reshape is not None:
+        if len(found.reshape) != len(shape) or any(n < o for n, o in zip(found.reshape, shape, strict=True)):
+            return _both(tuple(found.reshape), shape)
+        shape = tuple(found.reshape)
+    if found.dora_scale is not None and not _stretches(found.dora_scale, shape):
+        return f"has magnitudes of the shape {list(found.dora_scale.shape)}, the model's layer is {_sizes(shape)}"
     if isinstance(found, LoRA):
-        return _lora_shape(found)
-    return _loha_shape(found) if isinstance(found, LoHa) else _lokr_shape(found)
+        own = _lora_shape(found)
+        if own is None:
+            return f"has factors of {_sizes(found.up.shape)} and {_sizes(found.down.shape)} that make no product"
+    else:
+        own = _loha_shape(found) if isinstance(found, LoHa) else _lokr_shape(found)
+    flat = (shape[0], math.prod(shape[1:])) if shape else ()
+    return None if own == flat else _both(own, flat)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"
+
+
+def _both(own: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    return f"is {_sizes(own)}, the model's layer {_sizes(shape)}"
+
+
+def _stretches(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor can be multiplied with one of this shape without making it larger."""
+    if tensor.ndim > len(shape):
+        return False
+    sizes = zip(reversed(tensor.shape), reversed(shape), strict=False)
+    return all(own in (1, wanted) for own, wanted in sizes)
+
+
+def _misfit_of_others(patch: Any, shape: tuple[int, ...]) -> str | None:
+    """That of GLoRA, OFT and BOFT."""
+    rows, columns = (shape[0], math.prod(shape[1:])) if shape else (0, 0)
+    if patch.name == "glora":
+        a1, a2, b1, b2 = patch.weights[:4]
+        newer = b2.shape[0] == b1.shape[1] == a1.shape[1] == a2.shape[0]
+        older = b2.shape[1] == b1.shape[0] == a1.shape[0] == a2.shape[1]
+        if not (newer or older):
+            return "has factors that make no product"
+        own = (len(b1), b2.flatten(1).shape[1]) if newer else (len(b2), b1.flatten(1).shape[1])
+        return None if own == (rows, columns) else _both(own, (rows, columns))
+    blocks, _, alpha = patch.weights[:3]  # OFT: [blocks, size, size]; BOFT: [stages, blocks, size, size]
+    if patch.name == "boft" and alpha is None:
+        return "is a BOFT without an alpha, which ComfyUI does not merge"
+    turned = blocks.shape[-3] * blocks.shape[-1]
+    stages = 2 ** (len(blocks) - 1) if patch.name == "boft" else 1
+    if turned == rows and rows % (stages * blocks.shape[-1]) == 0:
+        return None
+    return f"turns {turned} outputs, the model's layer has {rows}"
 
 
 def _lora_shape(found: LoRA) -> tuple[int, int] | None:
+    """None where the factors do not meet."""
     up, down, middle = found.up, found.down, found.middle
-    if found.reshape is not None:
+    if min(up.ndim, down.ndim) < 2 or (middle is not None and middle.ndim != 4):  # the host knows two axes of a kernel
         return None
     if up.flatten(1).shape[1] != (down if middle is None else middle).shape[0]:
-        return (up.shape[0], 0)  # ranks that do not meet
+        return None
     columns = down.flatten(1).shape[1] if middle is None else down.shape[1] * math.prod(middle.shape[2:])
     return (up.shape[0], columns)
 

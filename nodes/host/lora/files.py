@@ -12,6 +12,7 @@ import safetensors
 from torch import Tensor
 
 FOLDER = "loras"
+SAFETENSORS = (".safetensors", ".sft")
 
 
 def names() -> list[str]:
@@ -26,7 +27,7 @@ def read(name: str) -> dict[str, Tensor]:
     """
     path = folder_paths.get_full_path_or_raise(FOLDER, name)
     try:
-        if path.lower().endswith((".safetensors", ".sft")):
+        if path.lower().endswith(SAFETENSORS):
             # Not every loader of the host compares the header with the file; this one does, without reading tensors.
             safetensors.safe_open(path, framework="pt").__exit__(None, None, None)
         state: Any = comfy.utils.load_torch_file(path, safe_load=True)
@@ -41,6 +42,15 @@ def read(name: str) -> dict[str, Tensor]:
             f"lora_name {name!r} cannot be read ({reason}): the file is incomplete or no LoRA. Download it again"
         ) from problem
     return state
+
+
+def metadata(name: str) -> dict[str, str]:
+    """What a file's header says about its training; nothing for formats that have no header."""
+    path = folder_paths.get_full_path_or_raise(FOLDER, name)
+    if not path.lower().endswith(SAFETENSORS):
+        return {}
+    with safetensors.safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def fingerprint(name: str) -> tuple[int, int] | None:

@@ -1,29 +1,25 @@
-"""Which layers of a model a LoRA fits: by the host's own loaders, checked before anything runs."""
+"""Which layers of a model a LoRA fits: by the host's own names, then by what a name ends in, checked before anything
+runs."""
 
 from __future__ import annotations
 
 import logging
-import math
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.lora
-import comfy.lora_convert
-import torch
-from torch import Tensor
 
-from .adapters import shape_of
+from . import contents, naming
+from .adapters import misfit, resizes, tensors
+from .contents import Contents
+from .shapes import INSTEAD, class_without_weight, foreign, logical_shapes, with_all_names
+from .wan_names import diffusers_names
 
 logger = logging.getLogger("semantic_steering")
 
-# What follows a layer's name in a file's keys, in all formats the host knows.
-SUFFIX = re.compile(
-    r"[._](?:lora|hada|lokr|oft|boft)[._].*$"
-    r"|\.(?:alpha|dora_scale|reshape_weight|rescale|diff|diff_b|set_weight|w_norm|b_norm)$"
-    r"|\.[ab][12]\.weight$"
-)
-TEXT_ENCODER = re.compile(r"(?:lora_(?:prior_)?te|text_encoder|lora_text)")
+MOST_NAMES = 3
+TWICE = "changes a layer that another of its layers changes already"
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,9 @@ class Layers:
     """A slider's weights, by the weights of the model (and of the text encoder) that they change.
 
     label: what error texts call it; matched of total: how many of the file's layers fit; text_*: the same of its
-    text-encoder half, which needs a CLIP.
+    text-encoder half, which needs a CLIP; unused: the file's keys that change nothing, without those of a half that
+    waits for a CLIP; resized: what it makes larger, in words; made_for: what else is known about the file; no_weight:
+    the class of those of its layers that keep no weight to patch.
     """
 
     label: str
@@ -39,111 +37,193 @@ class Layers:
     clip: dict[Any, Any]
     matched: int
     total: int
-    text_matched: int
-    text_total: int
+    text_matched: int = 0
+    text_total: int = 0
+    unused: tuple[str, ...] = ()
+    resized: str | None = None
+    made_for: str = ""
+    no_weight: str | None = None
 
     @property
     def summary(self) -> str:
-        """'matched 160 of 160', and what became of a text-encoder half."""
-        text = f"matched {self.matched} of {self.total}"
+        """'matched 160 of 160 layers', what became of a text-encoder half, and which tensors are not used."""
+        said = []
+        if self.total:
+            said.append(f"matched {self.matched} of {self.total} layers")
         if self.text_matched:
-            return f"{text}, text encoder {self.text_matched} of {self.text_total}"
-        if self.text_total:
-            return f"{text}, its text-encoder half ({self.text_total} layers) is not used: connect clip"
-        return text
+            said.append(f"text encoder {self.text_matched} of {self.text_total} layers")
+        elif self.text_total:
+            said.append(f"its text-encoder half ({self.text_total} layers) is not used: connect clip")
+        if self.unused:
+            tensors = "tensor" if len(self.unused) == 1 else "tensors"
+            said.append(f"{len(self.unused)} {tensors} not used: {some(self.unused)}")
+        if self.made_for:
+            said.append(self.made_for)
+        return ", ".join(said)
 
 
-def check_tensors(state: Any, label: str) -> None:
-    """Raises ValueError for what is no state dict of finite tensors."""
-    if not isinstance(state, dict) or not state:
-        raise ValueError(f"{label} holds no tensors; choose a LoRA file")
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{label} is no LoRA: its entry {key!r} is a {type(value).__name__}, not a tensor")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(f"{label}: {key!r} claims the shape {list(value.shape)}, more than the file holds")
-        if value.is_floating_point() and not torch.isfinite(value.float()).all():
-            raise ValueError(
-                f"{label}: {key!r} holds NaN or infinite weights; the training of this slider failed, choose another"
-            )
-        if key.endswith(".alpha") and value.numel() != 1:
-            raise ValueError(f"{label}: {key!r} has {value.numel()} values; an alpha is one number")
+@dataclass
+class _Part:
+    """What of a file fits one network. problems: {a layer's name: why a weight of that name cannot take it}."""
+
+    patches: dict[Any, Any] = field(default_factory=dict)
+    placed: dict[str, Any] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
 
-def fit(model: Any, clip: Any, state: dict[str, Tensor], label: str) -> Layers:
+def some(names: Iterable[str]) -> str:
+    """The first names of a list, and that there are more."""
+    listed = list(names)
+    return ", ".join(listed[:MOST_NAMES]) + (", …" if len(listed) > MOST_NAMES else "")
+
+
+def fit(model: Any, clip: Any, state: Any, label: str, made_for: str = "") -> Layers:
     """Map a slider onto a MODEL and, if given, a CLIP.
 
-    Raises ValueError if none of its layers fits; what fits in part is used and said in the log and the summary.
+    Raises ValueError if none of its layers fits, if not all of them fit a model that has layers without weights, or if
+    it can be read in two ways; what fits any other in part is used and said in the log and the summary.
     """
-    check_tensors(state, label)
-    state = comfy.lora_convert.convert_lora(dict(state))
-    found = list(dict.fromkeys(SUFFIX.sub("", key) for key in state if SUFFIX.search(key)))
-    text_names = [name for name in found if TEXT_ENCODER.match(name)]
-    layer_names = [name for name in found if not TEXT_ENCODER.match(name)]
-    if not found:
-        raise ValueError(
-            f"{label} is no LoRA: none of its {len(state)} keys, such as {next(iter(state))!r}, is a layer's"
-        )
-    keys = _layer_names(model)
-    patches, problems = _fitting(model.model, state, keys, layer_names)
-    unfit = [name for name in layer_names if not _used(name, keys, patches)]
-    clip_patches, text_matched = {}, 0
+    file = contents.read(state, label)
+    text = [name for name in file.layers if contents.TEXT_ENCODER.search(name)]
+    others = [name for name in file.layers if name not in set(text)]
+    table = comfy.lora.model_lora_keys_unet(with_all_names(model.model), {})
+    part, text_part = _fitting(model, table, file, others, label, diffusers_names(model, table)), _Part()
     if clip is not None:
-        clip_keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
-        clip_patches, _ = _fitting(clip.cond_stage_model, state, clip_keys, text_names)
-        text_matched = sum(_used(name, clip_keys, clip_patches) for name in text_names)
-    matched = len(layer_names) - len(unfit)
+        keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
+        left = [name for name in others if name not in part.placed]
+        text_part = _fitting(clip.patcher, keys, file, text + left, label)
+        text = [*text, *(name for name in left if name in text_part.placed)]
+        others = [name for name in others if name not in text_part.placed]
+    unfit = [name for name in others if name not in part.placed]
     if unfit:
-        example = f"{unfit[0]!r} {problems.get(unfit[0], 'is not the name of a layer of this model')}"
-        if not matched:
-            raise ValueError(
-                f"{label} fits no layer of this model (0 of {len(layer_names)}): {example}. It was made for another "
-                "model family; choose a slider for this checkpoint"
-            )
-        logger.warning("%s: only %d of %d layers fit this model: %s", label, matched, len(layer_names), example)
-    elif not layer_names and not text_matched:
+        _check_fit(model.model, label, unfit, len(others), part.problems)
+    if not others and not text_part.placed:
+        reason = f": {text[0]!r} {text_part.problems[text[0]]}" if text[0] in text_part.problems else ""
         raise ValueError(
-            f"{label} changes only text encoders ({len(text_names)} layers), of which none is connected that fits; "
-            "connect clip, or choose another slider"
+            f"{label} changes only text encoders ({len(text)} layers), of which none is connected that fits{reason}. "
+            "Connect clip, or choose another slider"
         )
-    return Layers(label, patches, clip_patches, matched, len(layer_names), text_matched, len(text_names))
+    for name in unfit:
+        logger.warning("%s: %r %s", label, name, part.problems.get(name, "has no place in this model"))
+    waits = set(text) if clip is None else set()
+    waiting = {key for key in file.state if contents.END.sub("", key) in waits}
+    used = part.used | text_part.used | waiting
+    unused = tuple(own for key, own in file.origin.items() if key not in used)
+    if unused:
+        logger.warning("%s: %d tensors are not used: %s", label, len(unused), ", ".join(unused))
+    return Layers(
+        label, part.patches, text_part.patches, len(part.placed), len(others), len(text_part.placed), len(text), unused,
+        _resized(model, part.patches), made_for, class_without_weight(model.model, part.patches),
+    )  # fmt: skip
 
 
-def _layer_names(model: Any) -> dict[str, Any]:
-    """{a layer's name in a file: the model's weight}, the host's table and one format more."""
-    keys = comfy.lora.model_lora_keys_unet(model.model, {})
-    # The authors' Flux sliders: OneTrainer's names behind kohya's prefix.
-    for name in [name for name in keys if name.startswith("lora_transformer_")]:
-        keys.setdefault("lora_unet_" + name.removeprefix("lora_transformer_"), keys[name])
-    return keys
-
-
-def _used(name: str, keys: dict[str, Any], patches: dict[Any, Any]) -> bool:
-    target = keys.get(name)
-    bias = f"{target.removesuffix('.weight')}.bias" if isinstance(target, str) else None
-    return target in patches or bias in patches
+def _check_fit(network: Any, label: str, unfit: list[str], total: int, problems: dict[str, str]) -> None:
+    """Refuses a slider of which nothing fits, or not all where a layer of the model may stand for several. That it is
+    another family's is said where shapes say so."""
+    weightless, other = class_without_weight(network), foreign(network)
+    name, problem = next(iter(problems.items()), (unfit[0], "is not the name of a layer of this model"))
+    if weightless is not None:
+        raise ValueError(
+            f"{label}: {len(unfit)} of {total} layers have no place in this model, whose layers of class {weightless} "
+            f"have no weight and may stand for several: {name!r} {problem}. A part of a slider is another slider: "
+            f"{INSTEAD}"
+        )
+    if len(unfit) < total:
+        return
+    if other is not None:
+        raise ValueError(
+            f"{label} fits no layer of this model (0 of {total}), whose network is a {other} and shows none: {name!r} "
+            f"{problem}. {INSTEAD[0].upper()}{INSTEAD[1:]}, or choose a slider for this checkpoint"
+        )
+    if problems:
+        raise ValueError(
+            f"{label} fits no layer of this model (0 of {total}): {name!r} {problem}. It was made for another model "
+            "family; choose a slider for this checkpoint"
+        )
+    raise ValueError(
+        f"{label}: {total} of {total} layers have no place in this model: {some(unfit)}. Choose a slider whose keys "
+        "have this model's names"
+    )
 
 
 def _fitting(
-    network: torch.nn.Module, state: dict[str, Tensor], keys: dict[str, Any], names: list[str]
-) -> tuple[dict[Any, Any], dict[str, str]]:
-    """The host's patches whose shape is that of their weight, and {a layer's name: why it does not fit}.
+    patcher: Any, table: dict[str, Any], file: Contents, names: list[str], label: str, more: Mapping[str, Any] = {}
+) -> _Part:
+    """The host's patches whose shape is that of their weight. table: the host's, {a layer's name: weight}; more: other
+    names of the same weights.
 
-    The host itself finds out while it merges, and goes on with a line in the log.
+    What the host's table maps goes through the host's loader as it is; the rest after its names are read.
     """
-    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    patches = comfy.lora.load_lora(state, keys, log_missing=False)
-    problems = {}
-    named = {keys[name]: name for name in names if name in keys}
-    for target in list(patches):
-        key, offset = (target, None) if isinstance(target, str) else target[:2]
-        found, wanted = shape_of(patches[target]), list(shapes.get(key, ()))
-        if offset is not None and wanted:
-            wanted[offset[0]] = offset[2]
-        flat = (wanted[0], math.prod(wanted[1:])) if wanted else ()
-        if found is not None and found != flat:
-            del patches[target]
-            problems[named.get(target, key)] = (
-                f"is {'x'.join(map(str, found))}, the model's layer {'x'.join(map(str, flat)) or 'is missing'}"
-            )
-    return patches, problems
+    part, shapes = _Part(), logical_shapes(patcher.model, patcher.backup)
+
+    def problem(name: str, target: Any) -> str | None:
+        patches = file.layers[name]
+        main = "weight" if "weight" in patches else "bias"
+        return _problem(patches[main], target if main == "weight" else _bias(target), shapes)
+
+    known = {name: problem(name, table[name]) for name in names if name in table}
+    placed = {name: table[name] for name in table if known.get(name, "") is None}
+    rest = [name for name in names if name not in placed]
+    meant, other_shape = {}, {}
+    if rest:
+        meant, other_shape = naming.meant(
+            rest, {**more, **table}, lambda name, target: problem(name, target) is None, placed.values(), label
+        )
+    for name in rest:
+        if name not in meant and (name in known or name in other_shape):
+            found = known[name] if name in known else problem(name, other_shape[name])
+            part.problems[name] = found or TWICE
+    part.placed = placed | meant
+    for target, patch in comfy.lora.load_lora(file.state, part.placed, log_missing=False).items():
+        if _problem(patch, target, shapes) is None:
+            part.patches[target] = patch
+    for name, target in part.placed.items():
+        if not isinstance(target, str) and "bias" in file.layers[name]:  # the host drops that of a part of a layer
+            patch = file.layers[name]["bias"]
+            if _problem(patch, _bias(target), shapes) is None:
+                part.patches[_bias(target)] = patch
+    _note_use(file, part)
+    return part
+
+
+def _note_use(file: Contents, part: _Part) -> None:
+    """Which keys of the file the patches consist of, and which of the layers placed are in them: two names may mean
+    the same weight, of which the host takes the later one."""
+    acting = {id(tensor) for patch in part.patches.values() for tensor in tensors(patch)}
+    part.used = {key for key, value in file.state.items() if id(value) in acting}
+    layers = {contents.END.sub("", key) for key in part.used}
+    for name in part.placed.keys() - layers:
+        part.problems.setdefault(name, TWICE)
+    part.placed = {name: target for name, target in part.placed.items() if name in layers}
+    for name in part.placed:
+        adapter = file.layers[name].get("weight")
+        if adapter is not None and not isinstance(adapter, tuple) and id(tensors(adapter)[0]) in acting:
+            part.used |= {f"{name}.alpha", f"{name}.reshape_weight"}
+
+
+def _resized(model: Any, patches: dict[Any, Any]) -> str | None:
+    """Which weight a slider makes larger, in words; None for sliders that leave all sizes as they are."""
+    shapes = logical_shapes(model.model, model.backup)
+    for target, patch in patches.items():
+        if isinstance(target, str) and resizes(patch, shapes[target]):
+            return f"the size of {target!r}, {'x'.join(map(str, shapes[target]))} in this model"
+    return None
+
+
+def _bias(target: Any) -> Any:
+    """The bias beside a weight, as a target of the host."""
+    if isinstance(target, str):
+        return f"{target.removesuffix('.weight')}.bias"
+    return (f"{target[0].removesuffix('.weight')}.bias", *target[1:])
+
+
+def _problem(patch: Any, target: Any, shapes: dict[str, tuple[int, ...]]) -> str | None:
+    """Why a patch cannot be merged into a weight of the model, or a part of it; None where it can."""
+    key, offset = (target, None) if isinstance(target, str) else target[:2]
+    if key not in shapes:
+        return f"changes {key!r}, which this model does not have"
+    wanted = list(shapes[key])
+    if offset is not None:
+        wanted[offset[0]] = offset[2]
+    return misfit(patch, tuple(wanted))

@@ -26,9 +26,22 @@ def backdrop(model: Any, samples: Tensor, image: Tensor | None) -> Tensor:
     """What a mask is shown over, [N, H, W, 3]: the picture if there is one, else the latent in the approximate colours
     of its own format (middle gray for a format without any)."""
     if image is not None:
-        return image[..., :3].cpu().float()
+        return in_colour(image, "image").cpu().float()
     layout = model.get_model_object("latent_format")
     return latent_colours(layout, layout.process_in(samples.cpu().float()))
+
+
+def in_colour(image: Tensor, name: str) -> Tensor:
+    """An IMAGE [N, H, W, C] of one channel (gray), three, or four (with transparency) as [N, H, W, 3].
+
+    Raises ValueError, with the input's name, for any other.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f"{name} has the shape {list(image.shape)}; it must be pictures [N, height, width, 3], gray ones [..., 1] "
+            "or ones with transparency [..., 4]. Connect the IMAGE of Load Image or VAE Decode"
+        )
+    return image.expand(*image.shape[:-1], 3) if image.shape[-1] == 1 else image[..., :3]
 
 
 def latent_colours(layout: Any, internal: Tensor) -> Tensor:

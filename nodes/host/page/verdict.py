@@ -28,17 +28,25 @@ class Acted:
 
 @dataclass
 class Evaluations:
-    """Conditionings that the model was asked for: the guider's own at one noise level, and all that SEGA added."""
+    """Conditionings that the model was asked for in a run: the guider's own, and all that SEGA added."""
 
-    levels: int = 0
     own: int = 0
     added: int = 0
+    pending: bool = False  # whether the present evaluation's own are still to be counted
+
+    def begin(self) -> None:
+        """The guider is asked for a prediction."""
+        self.pending = True
+
+    def count_own(self, conditionings: int) -> None:
+        """What the guider asks the model for; of several calls of one evaluation (windows, further guidance) the
+        first."""
+        if self.pending:
+            self.own, self.pending = self.own + conditionings, False
 
     @property
     def text(self) -> str:
-        if self.own and self.levels:
-            return f"+{100 * self.added / (self.own * self.levels):.0f} % evaluations"
-        return f"+{self.added} evaluations"
+        return f"+{100 * self.added / self.own:.0f} % evaluations" if self.own else f"+{self.added} evaluations"
 
 
 def verdict(concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool) -> str:

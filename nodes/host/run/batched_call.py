@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..conditioning.attention_patches import has_image_prompt
-from .patches import PREFIX, added_conditionings
+from .patches import PREFIX, OfOneRun, added_conditionings
 
 # What the host's guidance calls for its estimates, in model_options.
 SLOT = "sampler_calc_cond_batch_function"
@@ -26,7 +26,7 @@ def estimates(args: dict) -> list[Tensor]:
     )
 
 
-class BatchedCall:
+class BatchedCall(OfOneRun):
     """Stands in the SLOT for one evaluation, adds conditionings to those it is asked for, and keeps their estimates.
 
     What stood there before is called: another patch that adds its own to the same call. Positive stays at index 0 and
@@ -53,6 +53,16 @@ class BatchedCall:
             own = self.asked(args, conds)
             return own, [self.asked(args, [[cond, None], [None, cond]][place])[place] for cond in added]
         out = self.asked(args, [*conds, *added])
+        if len(out) == len(conds):
+            # What stood in the slot knows two places only: a call for each of the added, in the base's.
+            swapped = [[*conds[:place], cond, *conds[place + 1 :]] for cond in added]
+            return out, [self.asked(args, each)[place] for each in swapped]
+        if len(out) != len(conds) + len(added):
+            raise ValueError(
+                f"another node's function for the model's estimates (sampler_calc_cond_batch_function) gave {len(out)} "
+                f"for the {len(conds) + len(added)} conditionings that it was asked for: SEGA and InstructPix2Pix "
+                "Guider cannot act beside it. Remove that node from this model"
+            )
         return out[: len(conds)], out[len(conds) :]
 
     def asked(self, args: dict, conds: list) -> list[Tensor]:

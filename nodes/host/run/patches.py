@@ -54,6 +54,14 @@ REGISTER: dict[str, Patch] = {}  # by key
 _begun: ContextVar[tuple[Any, ...]] = ContextVar("semantic_steering.begun", default=())
 
 
+class OfOneRun:
+    """State of one run whose methods stand in model_options. Packs copy these options in depth, with everything that a
+    bound method drags along (guider and model); the copy has the same state."""
+
+    def __deepcopy__(self, memo: dict) -> OfOneRun:
+        return self
+
+
 def declare(patch: Patch) -> Patch:
     """Enter a patch into the register."""
     assert patch.key.startswith(PREFIX) and patch.key not in REGISTER, patch.key
@@ -98,14 +106,16 @@ def add_outer_sample(patched: Any, patch: Patch, outer_sample: Callable[..., Any
     """
 
     def begin(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        token = _begun.set((*_begun.get(), executor.class_obj.model_patcher))
+        token = _begun.set((*_begun.get(), executor.class_obj))
         try:
             return outer_sample(executor, *args, **kwargs)
         finally:
             _begun.reset(token)
 
     def check(patcher: Any) -> None:
-        if not patcher.is_multigpu_base_clone and not any(own is patcher for own in _begun.get()):
+        # The guider's own as it is now: a wrapper of another pack may have put a clone there.
+        own = any(guider.model_patcher is patcher for guider in _begun.get())
+        if not patcher.is_multigpu_base_clone and not own:
             raise ValueError(
                 f"{patch.name} cannot act on a guider's second model (model_negative of the {Use.TWO_MODELS.value}): "
                 "connect the model from before it there"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import comfy.model_management
@@ -10,13 +12,58 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
+logger = logging.getLogger("semantic_steering")
+
+MODEL_FUNCTION = "model_function_wrapper"
+
+
+def takes_steps_back(sampler: Any) -> bool:
+    """Whether a sampler tries steps and rejects some of them; the host calls back for these too."""
+    function = getattr(sampler, "sampler_function", None)
+    return getattr(function, "__name__", "") == "dpm_adaptive_function"
+
 
 def guider_for(model: Any, conds: dict[str, Any], cfg: float = 1.0) -> Any:
-    """The host's guider with the given conditionings."""
-    guider = comfy.samplers.CFGGuider(model)
+    """The host's guider with the given conditionings, of a model that is asked in every step."""
+    guider = comfy.samplers.CFGGuider(without_step_caches(model))
     guider.inner_set_conds(conds)
     guider.set_cfg(cfg)
     return guider
+
+
+def without_step_caches(model: Any) -> Any:
+    """The MODEL, or a clone without what answers in the network's place with something kept from an earlier step.
+
+    An inversion asks at levels and in an order that such a cache (EasyCache, LazyCache, TeaCache and its like) is not
+    made for: it reports a solved step and comes back as another picture. They are wrappers, or a model function, and
+    are known by their names.
+    """
+    found = {_name(key, function) for key, function in _functions(model) if "cache" in _name(key, function).lower()}
+    if not found:
+        return model
+    logger.info("this run asks the model itself, without the step cache it carries (%s)", ", ".join(sorted(found)))
+    clone = model.clone()
+    for by_key in clone.wrappers.values():
+        for key, functions in by_key.items():
+            by_key[key] = [function for function in functions if _name(key, function) not in found]
+    function = clone.model_options.get(MODEL_FUNCTION)
+    if function is not None and _name(None, function) in found:
+        del clone.model_options[MODEL_FUNCTION]
+    return clone
+
+
+def _functions(model: Any) -> Iterator[tuple[str | None, Any]]:
+    """What may stand between a sampler and the network: (its key, the function)."""
+    for by_key in model.wrappers.values():
+        for key, functions in by_key.items():
+            yield from ((key, function) for function in functions)
+    if MODEL_FUNCTION in model.model_options:
+        yield None, model.model_options[MODEL_FUNCTION]
+
+
+def _name(key: str | None, function: Any) -> str:
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return key or f"{named.__module__.rpartition('.')[2]}.{named.__qualname__.partition('.')[0]}"
 
 
 def run_sampler(guider: Any, sampler: Any, sigmas: Tensor, samples: Tensor, noise: Tensor, seed: int) -> Tensor:

@@ -12,8 +12,8 @@ class StepClock:
     """Calls `commit` exactly once for each sampler step.
 
     Samplers differ in how often they evaluate the model in a step, but the evaluation at the step's own level is
-    always the last one before the step's callback. For samplers that never call back, a step is over when the next
-    evaluation's σ belongs to a later one.
+    always the last one before the step's callback (not so in dpm_adaptive, beside which momentum is refused). For
+    samplers that never call back, a step is over when the next evaluation's σ belongs to a later one.
 
     levels: the run's σ schedule. Steps are found by σ, never by counting evaluations.
     """

@@ -86,7 +86,9 @@ class ConceptCall(BatchedCall):
         self._count(conds, len(added))
         out, rest = self.evaluate(args, conds, added, place)
         concepts = rest[-len(self.indices) :]
-        self.estimates = (out[place] if own else rest[0], dict(zip(self.indices, concepts, strict=True)))
+        # What the guider gets is its own to write into: some packs' functions do.
+        base = out[place].clone() if own else rest[0]
+        self.estimates = (base, dict(zip(self.indices, concepts, strict=True)))
         return out
 
     def evaluate_alone(
@@ -103,7 +105,6 @@ class ConceptCall(BatchedCall):
 
     def _count(self, conds: list, added: int) -> None:
         asked = self.conds.foreign(conds)
-        if self.alone:
-            self.evaluations.added += asked + added
-        else:
-            self.evaluations.own, self.evaluations.added = asked, self.evaluations.added + added
+        self.evaluations.added += asked + added if self.alone else added
+        if not self.alone:
+            self.evaluations.count_own(asked)

@@ -20,6 +20,7 @@ from ..page.progress import show_verdict
 from ..page.verdict import Acted, Evaluations, verdict
 from ..run.identity import ModelIdentity
 from ..run.patches import add_outer_sample
+from ..run.samplers import takes_steps_back
 from .run import SEGA, SEGARun
 from .settings import Page, SEGASettings, Steering
 from .vectors import ConceptVectors, Recorder
@@ -46,6 +47,12 @@ def patch_model(
 
     def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
                      denoise_mask: Any = None, callback: Any = None, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+        if settings.momentum_scale > 0 and takes_steps_back(sampler):
+            raise ValueError(
+                f"momentum_scale is {settings.momentum_scale:g} and the sampler dpm_adaptive, which tries steps and "
+                "takes some of them back: momentum would follow these too. Set momentum_scale to 0, or choose another "
+                "sampler"
+            )
         shapes = kwargs.get("latent_shapes") or [latent_image.shape]
         run = SEGARun(executor.class_obj, steering, shapes, sigmas)
         if started is not None:

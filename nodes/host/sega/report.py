@@ -21,7 +21,7 @@ from .vectors import Recorder
 @dataclass(frozen=True)
 class Finding:
     """What one evaluation found. gamma: γ by the concept's place among all that were given; nu: the momentum that would
-    follow, by its place among those that act; denoised: the guider's prediction."""
+    follow, by its place among those that act; denoised: the guider's prediction, where it is shown."""
 
     gamma: dict[int, Tensor]
     nu: dict[int, Tensor]
@@ -44,6 +44,11 @@ class Report:
         maps = steering.record or (steering.page.live and len(shape) >= 4)
         self.activity = Activity(len(self.given)) if maps else None
 
+    @property
+    def live(self) -> bool:
+        """Whether the page sees the activity at every step."""
+        return self.activity is not None and self.page.live and self.page.node is not None
+
     def note(self, sigma: float, finding: Finding) -> None:
         """An evaluation, whether its step counts or not."""
         if self.recorder is not None and sigma > 0:
@@ -56,7 +61,7 @@ class Report:
         if self.activity is None:
             return
         self.activity.add(finding.gamma)
-        if self.page.live and self.page.node is not None and finding.denoised is not None:
+        if self.live and self.page.node is not None and finding.denoised is not None:
             maps = self.activity.maps(self.shape, (self.shape[-2], self.shape[-1]))
             titles = [entry.title for entry in self.given]
             show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)

@@ -18,7 +18,7 @@ from ..conditioning.concept import ConceptInput
 from ..conditioning.masks import latent_mask
 from ..page.progress import stop_if_cancelled
 from ..run.batched_call import count_in_run
-from ..run.patches import check_one_model
+from ..run.patches import OfOneRun, check_one_model
 from ..run.step_clock import StepClock
 from .call import ConceptCall, RunConditionings
 from .report import Finding, Report
@@ -53,7 +53,7 @@ def acting_concepts(entries: Sequence[ConceptInput], model: Any, shape: torch.Si
     ]
 
 
-class SEGARun:
+class SEGARun(OfOneRun):
     """The state of one sampling run. Raises ValueError, before anything is loaded, for input that cannot be sampled.
 
     acting: the concepts that can change something; where guidance_core is asked, a concept is its place in this list.
@@ -72,6 +72,7 @@ class SEGARun:
         self.conds = RunConditionings(guider)
         levels = [float(sigma) for sigma in sigmas]
         self.last_sigma = min((sigma for sigma in levels if sigma > 0), default=0.0)
+        self.base = "positive"  # until the run begins
         self.nu: dict[int, Tensor] = {}
         self.directions = HeldDirections(steering.settings.refresh)
         self.clock = StepClock(levels, self._commit)
@@ -81,16 +82,17 @@ class SEGARun:
     def register(self) -> None:
         """Put the concepts and this run's wrapper into the guider, which keeps both for this run only."""
         guider = self.guider
-        self.report.guided = is_guided(guider, base_name(guider, self.settings.base))
+        self.base = base_name(guider, self.settings.base)
+        self.report.guided = is_guided(guider, self.base)
         self.conds.add([acting.entry for acting in self.acting])
         count_in_run(guider.model_options)
-        comfy.patcher_extension.add_wrapper_with_key(
-            WrappersMP.PREDICT_NOISE,
-            self.conds.prefix,
-            self._predict_noise,
-            guider.model_options,
-            is_model_options=True,
-        )
+        for kind, wrapper in (
+            (WrappersMP.PREDICT_NOISE, self._predict_noise),
+            (WrappersMP.CALC_COND_BATCH, self._calc_cond_batch),
+        ):
+            comfy.patcher_extension.add_wrapper_with_key(
+                kind, self.conds.prefix, wrapper, guider.model_options, is_model_options=True
+            )
 
     def verdict(self) -> str:
         """What the finished run did, for people."""
@@ -106,7 +108,7 @@ class SEGARun:
         stop_if_cancelled()  # samplers look at each of their steps only
         sigma = float(timestep.flatten()[0])
         step = self.clock.evaluate(sigma)
-        self.report.evaluations.levels += 1
+        self.report.evaluations.begin()
         indices = needed(self.concepts, sigma, self.settings.momentum, self.last_sigma) if sigma > 0 else []
         stale = self.directions.stale(indices, step)
         if not indices:
@@ -114,8 +116,7 @@ class SEGARun:
             return executor(x, timestep, model_options, seed)
         fresh: dict[int, Tensor] = {}
         if stale:
-            base = base_name(self.guider, self.settings.base)
-            call = ConceptCall(self.conds, base, stale, self.report.evaluations, model_options)
+            call = ConceptCall(self.conds, self.base, stale, self.report.evaluations, model_options)
             denoised = executor(x, timestep, call.within(model_options), seed)
             # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
             whole, estimates = call.estimates or call.evaluate_alone(
@@ -131,10 +132,16 @@ class SEGARun:
             self._masks(x.device),
         )  # fmt: skip
         by_place = {self.acting[i].place: term for i, term in gamma.items()}
-        self._note(sigma, Finding(by_place, following, denoised))
+        shown = denoised.clone() if self.report.live else None  # others may write into what they are given
+        self._note(sigma, Finding(by_place, following, shown))
         for term in gamma.values():
             denoised = denoised - sigma * term
         return denoised
+
+    def _calc_cond_batch(self, executor: Any, model: Any, conds: list, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """What the guider evaluates where no concept is in its call, for the verdict."""
+        self.report.evaluations.count_own(self.conds.foreign(conds))
+        return executor(model, conds, *args, **kwargs)
 
     def _masks(self, device: torch.device) -> dict[int, Tensor]:
         for acting in self.acting:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,32 @@ def names() -> list[str]:
     """The vector files of the input and the output folder, as ComfyUI's own file lists name them."""
     found = []
     for folder, ending in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), OUTPUT)):
-        files, _ = folder_paths.recursive_search(folder)
-        found += [f"{file}{ending}" for file in sorted(files) if file.endswith(SUFFIX)]
+        files = (os.path.relpath(file, folder) for file in _below(folder))
+        found += [f"{file}{ending}" for file in sorted(files)]
     return found
+
+
+# By folder: when it was changed last, its own folders and its vector files. The page asks for the list whenever it
+# reads the nodes' inputs, and an output folder may hold many thousands of pictures.
+_listed: dict[str, tuple[int, list[str], list[str]]] = {}
+
+
+def _below(folder: str) -> Iterator[str]:
+    """The vector files in a folder and those below it; a folder is read again once something in it came or went."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:
+        return
+    if folder not in _listed or _listed[folder][0] != changed:
+        with os.scandir(folder) as entries:
+            inside = [(entry.path, entry.is_dir()) for entry in entries]
+        below = [path for path, is_folder in inside if is_folder]
+        files = [path for path, is_folder in inside if not is_folder and path.endswith(SUFFIX)]
+        _listed[folder] = changed, below, files
+    _, below, files = _listed[folder]
+    yield from files
+    for inner in below:
+        yield from _below(inner)
 
 
 def load(name: str) -> ConceptVectors:

@@ -1,22 +1,31 @@
-"""Sliders as forward hooks: strengths for each chunk and picture of every forward pass."""
+"""Sliders as forward hooks: strengths for each entry of every forward pass.
+
+Strengths that differ within a batch travel with the conditionings, as one more of the tensors that the host batches for
+the network: whatever order, number or tiling of entries another pack makes of a call, each entry has its own strengths
+beside it.
+"""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from comfy.conds import CONDRegular
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..page.progress import stop_if_cancelled
-from .acting import Acting, ActingSlider, acting_at, register
+from ..run.patches import OfOneRun
+from .acting import RUN_KEY, Acting, ActingSlider, acting_at, register
 from .layer_hooks import LayerHooks
 
+STRENGTHS = f"{RUN_KEY}.strengths"  # among a conditioning's model_conds
+ADVICE = "set apply_to to both, and sample each strength of a sweep in a run of its own with Slider LoRA Loader"
 
-class HookedSliders:
-    """Sets the strengths of forward hooks for each chunk and picture of every forward pass.
+
+class HookedSliders(OfOneRun):
+    """Sets the strengths of forward hooks for each entry of every forward pass.
 
     at_once: attach the hooks when sampling begins, not only when `attach` is called.
     """
@@ -24,10 +33,10 @@ class HookedSliders:
     def __init__(self, guider: Any, sliders: Sequence[ActingSlider], at_once: bool):
         self.guider, self.sliders, self.at_once = guider, sliders, at_once
         self.attached = False
+        self.alike = not any(len(s.strengths) > 1 or s.positive_only for s in sliders)
         self._hooks = LayerHooks()
         self._networks: list[torch.nn.Module] = []
-        self._positive: set[Any] = set()
-        self._tables: dict[Any, Tensor | None] = {}
+        self._rows: dict[Any, Tensor] = {}
 
     def register(self) -> None:
         wrappers = {WrappersMP.SAMPLER_SAMPLE: self._sampler_sample, WrappersMP.APPLY_MODEL: self._apply_model}
@@ -42,11 +51,11 @@ class HookedSliders:
     ) -> Tensor:
         clones = extra_args["model_options"].get("multigpu_clones", {}).values()
         self._networks = list({id(p.model): p.model for p in (guider.model_patcher, *clones)}.values())
-        if any(slider.positive_only for slider in self.sliders):
-            # The host gives copies for other areas their original's uuid; new ones tell the positive from those.
-            for cond in guider.conds["positive"]:
-                cond["uuid"] = uuid.uuid4()
-            self._positive = {cond["uuid"] for cond in guider.conds["positive"]}
+        if not self.alike:
+            for name, conds in guider.conds.items():
+                strengths = CONDRegular(self._strengths(name == "positive").to(guider.model_patcher.load_device))
+                for cond in conds:
+                    cond["model_conds"] = {**cond["model_conds"], STRENGTHS: strengths}
         try:
             if self.at_once:
                 self.attach()
@@ -54,40 +63,51 @@ class HookedSliders:
         finally:
             self._hooks.remove()
 
+    def _strengths(self, positive: bool) -> Tensor:
+        """[B or 1, K]: those of the K sliders for each picture of one conditioning."""
+        pictures = max(len(slider.strengths) for slider in self.sliders)
+        return torch.tensor([
+            [s.strengths[i % len(s.strengths)] * (positive or not s.positive_only) for s in self.sliders]
+            for i in range(pictures)
+        ])  # fmt: skip
+
     def _apply_model(
         self, executor: Any, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
         transformer_options: dict | None = None, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
         stop_if_cancelled()  # samplers look at each of their steps only
         options = transformer_options or {}
+        travelled = kwargs.pop(STRENGTHS, None)  # the network does not know it
         strengths = self._hooks.strengths.get(id(executor.class_obj))
         if strengths is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        strengths.value = self._table(float(t.flatten()[0]), options, x)
+        strengths.value = self._of_entries(float(t.flatten()[0]), x, travelled)
         try:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            result = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         finally:
             strengths.value = None
+        self._hooks.check_called(executor.class_obj)
+        return result
 
-    def _table(self, sigma: float, options: dict, x: Tensor) -> Tensor | None:
+    def _of_entries(self, sigma: float, x: Tensor, travelled: Tensor | None) -> Tensor | None:
         """Strengths [N, K] of the N entries of this forward pass, [1, K] if they agree, None if no slider acts."""
         acting = acting_at(self.sliders, sigma)
-        positive = tuple(mark in self._positive for mark in options.get("uuids", ()))
-        key = (acting, positive, len(x), x.device)
-        if key not in self._tables:
-            self._tables[key] = self._new_table(acting, positive, len(x), x.device)
-        return self._tables[key]
+        if not any(acting):
+            return None
+        if self.alike:
+            return self._row(acting, x.device, [slider.strengths[0] for slider in self.sliders])
+        if travelled is None or len(travelled) != len(x):
+            found = "none" if travelled is None else f"those of {len(travelled)}"
+            raise ValueError(
+                f"another node evaluates the model for {len(x)} entries without the strengths that a sweep, or a "
+                f"slider of the positive only, puts beside each conditioning ({found} came with them): {ADVICE}"
+            )
+        return travelled.to(x.device, torch.float32) * self._row(acting, x.device, [1.0] * len(acting))
 
-    def _new_table(self, acting: Acting, positive: tuple[bool, ...], entries: int, device: Any) -> Tensor | None:
-        alike = not any(len(s.strengths) > 1 or s.positive_only for s in self.sliders)
-        chunks = (True,) if alike else positive or (False,)
-        pictures = 1 if alike else entries // len(chunks)
-        table = torch.tensor([
-            [
-                s.strengths[i % len(s.strengths)] * (acts and (chunk or not s.positive_only))
-                for s, acts in zip(self.sliders, acting, strict=True)
-            ]
-            for chunk in chunks
-            for i in range(pictures)
-        ])  # fmt: skip
-        return table.to(device) if table.any() else None
+    def _row(self, acting: Acting, device: torch.device, strengths: list[float]) -> Tensor:
+        """[1, K]: strengths, 0 for the sliders that do not act; made once, so that no step has to wait for it."""
+        key = (acting, device)
+        if key not in self._rows:
+            row = [strength * acts for strength, acts in zip(strengths, acting, strict=True)]
+            self._rows[key] = torch.tensor([row], device=device)
+        return self._rows[key]

@@ -20,6 +20,8 @@ from torch import Tensor
 from ....guidance_core import LowRank, concatenate, fuse_middle, low_rank_sum
 from ....guidance_core.sliders import CONVOLUTIONS
 from ..lora.adapters import LoRA, no_additive_form, parts, whole_difference
+from ..lora.shapes import INSTEAD, without_weight
+from .fused_layers import called_as_layers
 
 
 @dataclass
@@ -48,7 +50,8 @@ def why_not(patches: dict[Any, Any], network: torch.nn.Module) -> str | None:
         name, _, parameter = key.rpartition(".")
         module = comfy.utils.get_attr(network, name)
         info = get_module_type_info(module)
-        if kind is None and not (info["is_conv"] or "linear" in type(module).__name__.lower()):
+        linear = "linear" in type(module).__name__.lower() or without_weight(module)
+        if kind is None and not (info["is_conv"] or linear):
             kind = f"weights of a {type(module).__name__}"
         if kind is None and parameter not in ("weight", "bias"):
             kind = f"a parameter {parameter!r}"
@@ -74,7 +77,8 @@ class LayerHooks:
     def __init__(self) -> None:
         self.strengths: dict[int, Strengths] = {}
         self._handles: list[Any] = []
-        self._uncompiled = contextlib.ExitStack()
+        self._uncalled: dict[int, dict[str, str]] = {}  # by network: layers without weights, and their classes
+        self._around = contextlib.ExitStack()
 
     def attach(self, sliders: Sequence[dict[Any, Any]], networks: Sequence[torch.nn.Module]) -> None:
         """sliders: for each, its patches, all of which have an additive form (`why_not`); networks: the model and its
@@ -86,17 +90,34 @@ class LayerHooks:
                 name, _, parameter = key.rpartition(".")
                 layer = layers.setdefault(name, _Layer())
                 (layer.weight if parameter == "weight" else layer.bias).append((index, patch, offset, function))
+        hooked = set()
         for network in networks:
             strengths = self.strengths[id(network)] = Strengths()
+            uncalled = self._uncalled[id(network)] = {}
             for name, layer in layers.items():
-                hook = _Hook(name, layer, strengths)
-                self._handles.append(comfy.utils.get_attr(network, name).register_forward_hook(hook))
+                module = comfy.utils.get_attr(network, name)
+                self._handles.append(module.register_forward_hook(_Hook(name, layer, strengths, uncalled)))
+                hooked.add(module)
+                if without_weight(module):
+                    uncalled[name] = type(module).__name__
+        self._around.enter_context(called_as_layers(hooked))
         # A compiled network would go on as it was compiled, without the hooks: torch does not look for new ones.
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # torch 2.6
-            self._uncompiled.enter_context(torch.compiler.set_stance("force_eager"))
+            self._around.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def check_called(self, network: torch.nn.Module) -> None:
+        """After a network's first evaluation. Raises ValueError if it has run layers without weights in a way of its
+        own, such as several in one kernel, where a hook adds nothing."""
+        uncalled = self._uncalled.pop(id(network), {})
+        if uncalled:
+            name, kind = next(iter(uncalled.items()))
+            raise ValueError(
+                f"{len(uncalled)} of the slider's layers, such as {name}, are of class {kind}: they have no weight, "
+                f"and this model runs them without calling them, so that nothing can be added: {INSTEAD}"
+            )
 
     def remove(self) -> None:
-        self._uncompiled.close()
+        self._around.close()
         while self._handles:
             self._handles.pop().remove()
 
@@ -104,11 +125,12 @@ class LayerHooks:
 class _Hook:
     """One layer's share: the plain LoRAs as one low-rank product, other adapters by the host's own rule."""
 
-    def __init__(self, name: str, layer: _Layer, strengths: Strengths):
-        self.name, self.layer, self.strengths = name, layer, strengths
+    def __init__(self, name: str, layer: _Layer, strengths: Strengths, uncalled: dict[str, str]):
+        self.name, self.layer, self.strengths, self.uncalled = name, layer, strengths, uncalled
         self._prepared: _Prepared | None = None
 
     def __call__(self, module: torch.nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+        self.uncalled.pop(self.name, None)
         strengths = self.strengths.value
         if strengths is None:
             return None
@@ -138,7 +160,7 @@ class _Prepared:
         self.channel = 1 if info["is_conv"] else output.ndim - 1
         self.convolution = {k: info[k] for k in ("stride", "padding", "dilation")} if info["is_conv"] else {}
         self.kernel = info["kernel_size"] if info["is_conv"] else ()
-        self.module, self.like = module, like
+        self.module, self.like = module, like.new_empty(0)  # the input itself would stay in memory for the run
         pieces, columns = [], []
         self.low_rank: tuple[Tensor, Tensor, Tensor] | None = None
         self.others: list[tuple[int, Any, Any, Any]] = []
@@ -154,10 +176,14 @@ class _Prepared:
         if pieces:
             down, up = concatenate(pieces, output.shape[self.channel])
             self.low_rank = down, up, torch.tensor(columns, device=like.device)
-        self.bias = [(index, self._moved(whole_difference(patch)), offset) for index, patch, offset, _ in layer.bias]
+        self.bias = [(index, self._bias(patch, function), offset) for index, patch, offset, function in layer.bias]
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.like)
+
+    def _bias(self, patch: Any, function: Any) -> Tensor:
+        difference = self._moved(whole_difference(patch))
+        return difference if function is None else function(difference)
 
     def _low_rank(self, found: LoRA, offset: Any, function: Any) -> LowRank:
         up, down = self._moved(found.up.flatten(1)), self._moved(found.down)

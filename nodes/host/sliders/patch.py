@@ -1,7 +1,7 @@
 """Sliders as a model patch: one OUTER_SAMPLE wrapper that serves every sampler node and guider.
 
-A slider that acts in the whole run with one strength is an ordinary weight patch. The others travel with the MODEL and
-are planned together when a run begins, in one of two ways:
+A slider that acts in the whole run with one strength is an ordinary weight patch, where its layers have weights. The
+others travel with the MODEL and are planned together when a run begins, in one of two ways:
 
 - SwitchedWeights: at a window's edge the run goes over to a clone of the model with ordinary weight patches. Between
   the edges a step costs what the host's own LoRA costs.
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ....guidance_core import Window, edges_crossed
 from ..lora.fitting import Layers
+from ..lora.shapes import INSTEAD
 from ..page.progress import show_verdict
 from ..page.verdict import NO_STEP
 from ..run.patches import PREFIX, Patch, Use, add_outer_sample, check_one_model, declare
@@ -54,6 +55,7 @@ ADVICE = {
     "a slider of the positive only": "set apply_to to both",
     "hooks on the conditionings": "remove them, or set this slider's window to 0 and 1",
     "several GPUs": "set this slider's window to 0 and 1, or sample on one",
+    "layers without weights": INSTEAD,
     f"more than {MOST_EDGES} window edges": "give several sliders the same window",
 }
 
@@ -89,7 +91,8 @@ class Slider:
     @property
     def whole_run(self) -> bool:
         """True if the slider is no more than a weight patch."""
-        return self.window == Window() and self.apply_to == "both" and not self.sweeps
+        alike = self.apply_to == "both" and not self.sweeps
+        return self.window == Window() and alike and self.layers.no_weight is None
 
     def for_run(self, model_sampling: Any) -> ActingSlider:
         """The slider in the model's own noise levels."""
@@ -111,6 +114,11 @@ def with_slider(model: Any, slider: Slider) -> Any:
     if slider.whole_run:
         patched.add_patches(slider.layers.model, slider.strengths[0])
         return patched
+    if slider.layers.resized is not None:
+        raise ValueError(
+            f"{slider.layers.label} changes {slider.layers.resized}, which cannot come and go within a run or differ "
+            "within a batch. Use Slider LoRA Loader with start_percent 0, end_percent 1 and apply_to both"
+        )
     before = model.attachments.get(SLIDERS.key, ())
     patched.set_attachments(SLIDERS.key, (*before, slider))
     if not before:
@@ -170,7 +178,7 @@ def plan(guider: Any, sliders: Sequence[Slider], batch: int, sigmas: Tensor) -> 
 
 def _why_hooks(guider: Any, sliders: Sequence[Slider], edges: int) -> str | None:
     """Why one set of weights cannot serve a whole batch, one of ADVICE, or None."""
-    sweep, positive, hooks, devices, many = ADVICE
+    sweep, positive, hooks, devices, weightless, many = ADVICE
     if any(slider.sweeps for slider in sliders):
         return sweep
     if any(slider.apply_to == "positive" for slider in sliders):
@@ -179,4 +187,6 @@ def _why_hooks(guider: Any, sliders: Sequence[Slider], edges: int) -> str | None
         return hooks
     if guider.model_patcher.get_additional_models_with_key("multigpu"):
         return devices
+    if any(slider.layers.no_weight for slider in sliders):
+        return weightless
     return many if edges > MOST_EDGES else None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ....guidance_core import SAME_LEVEL
 from ..run.batched_call import counted
+from ..run.patches import OfOneRun
 from .acting import Acting, ActingSlider, acting_at, register
 from .hooked import HookedSliders
 from .layer_hooks import why_not
@@ -20,7 +21,7 @@ from .layer_hooks import why_not
 logger = logging.getLogger("semantic_steering")
 
 
-class SwitchedWeights:
+class SwitchedWeights(OfOneRun):
     """Loads clones of the model with other weight patches as σ crosses the windows' edges.
 
     A sampler that goes back over an edge (heunpp2, adaptive ones) would have the weights written again and again;

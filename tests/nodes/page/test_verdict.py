@@ -157,7 +157,7 @@ def test_advice_where_it_is_too_weak_or_too_strong(guided, bounds):
     faint, heavy = bounds
 
     def said(ratio):
-        return verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(20, 2, 16), guided).split(";\n")
+        return verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(40, 16), guided).split(";\n")
 
     assert said(faint)[0].endswith("+40 % evaluations")
     assert said(faint) == said(faint)[:1]
@@ -169,7 +169,7 @@ def test_advice_where_it_is_too_weak_or_too_strong(guided, bounds):
 
 @pytest.mark.parametrize(("share", "words"), [(0.0, "another text"), (float("nan"), "no numbers")])
 def test_advice_where_there_is_no_edit(share, words):
-    text = verdict([Acted("glasses", 16, EditSize(None, share))], 20, Evaluations(20, 2, 16), True)
+    text = verdict([Acted("glasses", 16, EditSize(None, share))], 20, Evaluations(40, 16), True)
     assert words in text.split(";\n")[1]
 
 

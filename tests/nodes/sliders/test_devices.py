@@ -5,12 +5,12 @@ The host's dynamic memory management needs a GPU and a server: tests/server/test
 
 from __future__ import annotations
 
-import comfy.model_management
 import family_models
 import lora_states as states
 import pytest
 import tiny_models
 import torch
+from offloaded import little_memory
 from slider_runs import load, sweep
 
 CLOSE = 1e-4
@@ -50,27 +50,17 @@ def test_clones_on_other_devices_have_the_sliders_too():
 
 @pytest.mark.compat(table="combinations", row="offloaded weights (little memory)", feature="slider")
 @pytest.mark.parametrize("way", ["switched", "hooked"])
-def test_weights_that_stay_offloaded(way, monkeypatch):
+def test_weights_that_stay_offloaded(way):
     """As with little memory: most layers are moved and patched at each use."""
     family = family_models.sd()
     start = family.noise(2)
     switched = load(family.model, STATE, 0.5, 0.3)
     model = switched if way == "switched" else sweep(family.model, STATE, "0.5, 0.5", 0.3)
     expected, bare = family.sample(model, start), family.sample(family.model, start)
-    comfy.model_management.unload_all_models()
-    little = 300_000  # bytes, of 4 MB
-    with monkeypatch.context() as patch:
-        patch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
-        patch.setattr(comfy.model_management, "vram_state", comfy.model_management.VRAMState.NORMAL_VRAM)
-        patch.setattr(comfy.model_management, "minimum_inference_memory", lambda: 0)
-        patch.setattr(
-            comfy.model_management, "get_free_memory",
-            lambda dev=None, torch_free_too=False: (little, little) if torch_free_too else little,
-        )  # fmt: skip
+    with little_memory(300_000):  # bytes, of 4 MB
         found = family.sample(model, start)
         assert family.model.model.model_lowvram
         again = family.sample(family.model, start)
-        comfy.model_management.unload_all_models()
     assert tiny_models.relative(found, expected) < CLOSE
     assert tiny_models.relative(found, bare) > 10 * CLOSE
     assert tiny_models.relative(again, bare) < CLOSE

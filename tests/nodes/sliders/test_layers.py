@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import tiny_models
 import torch
@@ -48,3 +50,20 @@ def test_a_layer_gives_the_precision_it_gives_without_a_slider(name, takes, give
     expected = STRENGTHS * change(x.float())
     assert tiny_models.relative(found.float() - plain.float(), expected) < 0.02
     assert torch.equal(network.layer(x), plain)
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_nothing_of_an_evaluation_is_kept(name):
+    """A layer's input, of each layer, is more than the model at the size of real pictures."""
+    network, hooks = torch.nn.Module(), LayerHooks()
+    network.layer = Layer(torch.float32)
+    hooks.attach([SLIDERS[name][0]], [network])
+    try:
+        hooks.strengths[id(network)].value = STRENGTHS
+        x = tiny_models.noise(2, COLUMNS, seed=5)
+        with torch.no_grad():
+            kept = [weakref.ref(x), weakref.ref(network.layer(x))]
+        del x
+        assert [ref() for ref in kept] == [None, None]
+    finally:
+        hooks.remove()
