@@ -60,7 +60,8 @@ def stock(model: Any, *sliders: tuple[dict, float]) -> Any:
 
 def merged(model: Any) -> dict[str, torch.Tensor]:
     """{a patched weight of a MODEL (or of a CLIP's patcher): what the host makes of it}."""
-    weights = model.model.state_dict()
+    # A clone that an earlier test has loaded leaves its own patches in the weights that all clones share.
+    weights = model.model.state_dict() | {key: kept.weight for key, kept in model.backup.items()}
     return {
         key: comfy.lora.calculate_weight(patches, weights[key].clone(), key) for key, patches in model.patches.items()
     }
