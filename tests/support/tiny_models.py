@@ -6,7 +6,9 @@ Two models. `stub_model`: its conditioning *is* its noise estimate, so every res
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,6 +210,18 @@ def added_term(plain: torch.Tensor, edited: torch.Tensor, sigmas: torch.Tensor) 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     """‖found − expected‖ / ‖expected‖."""
     return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def out_of_memory_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose n-th call fails as on a full device."""
+    count = itertools.count(1)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if next(count) == call:
+            raise torch.OutOfMemoryError("made up")
+        return function(*args, **kwargs)
+
+    return fail
 
 
 def state_of(model: Any) -> tuple:

@@ -19,6 +19,7 @@ from .wan_names import diffusers_names
 logger = logging.getLogger("semantic_steering")
 
 MOST_NAMES = 3
+Shapes = Mapping[str, tuple[int, ...]]  # of a network's weights, by name
 TWICE = "changes a layer that another of its layers changes already"
 
 
@@ -55,8 +56,8 @@ class Layers:
         elif self.text_total:
             said.append(f"its text-encoder half ({self.text_total} layers) is not used: connect clip")
         if self.unused:
-            tensors = "tensor" if len(self.unused) == 1 else "tensors"
-            said.append(f"{len(self.unused)} {tensors} not used: {some(self.unused)}")
+            noun = "tensor" if len(self.unused) == 1 else "tensors"
+            said.append(f"{len(self.unused)} {noun} not used: {some(self.unused)}")
         if self.made_for:
             said.append(self.made_for)
         return ", ".join(said)
@@ -87,12 +88,14 @@ def fit(model: Any, clip: Any, state: Any, label: str, made_for: str = "") -> La
     file = contents.read(state, label)
     text = [name for name in file.layers if contents.TEXT_ENCODER.search(name)]
     others = [name for name in file.layers if name not in set(text)]
-    table = comfy.lora.model_lora_keys_unet(with_all_names(model.model), {})
-    part, text_part = _fitting(model, table, file, others, label, diffusers_names(model, table)), _Part()
+    shapes = logical_shapes(model.model, model.backup)
+    table = comfy.lora.model_lora_keys_unet(with_all_names(model.model, shapes), {})
+    part, text_part = _fitting(shapes, table, file, others, label, diffusers_names(model, table)), _Part()
     if clip is not None:
         keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
         left = [name for name in others if name not in part.placed]
-        text_part = _fitting(clip.patcher, keys, file, text + left, label)
+        text_shapes = logical_shapes(clip.patcher.model, clip.patcher.backup)
+        text_part = _fitting(text_shapes, keys, file, text + left, label)
         text = [*text, *(name for name in left if name in text_part.placed)]
         others = [name for name in others if name not in text_part.placed]
     unfit = [name for name in others if name not in part.placed]
@@ -114,7 +117,7 @@ def fit(model: Any, clip: Any, state: Any, label: str, made_for: str = "") -> La
         logger.warning("%s: %d tensors are not used: %s", label, len(unused), ", ".join(unused))
     return Layers(
         label, part.patches, text_part.patches, len(part.placed), len(others), len(text_part.placed), len(text), unused,
-        _resized(model, part.patches), made_for, class_without_weight(model.model, part.patches),
+        _resized(shapes, part.patches), made_for, class_without_weight(model.model, part.patches),
     )  # fmt: skip
 
 
@@ -148,14 +151,14 @@ def _check_fit(network: Any, label: str, unfit: list[str], total: int, problems:
 
 
 def _fitting(
-    patcher: Any, table: dict[str, Any], file: Contents, names: list[str], label: str, more: Mapping[str, Any] = {}
+    shapes: Shapes, table: dict[str, Any], file: Contents, names: list[str], label: str, more: Mapping[str, Any] = {}
 ) -> _Part:
-    """The host's patches whose shape is that of their weight. table: the host's, {a layer's name: weight}; more: other
-    names of the same weights.
+    """The host's patches whose shape is that of their weight. shapes: of the network; table: the host's, {a layer's
+    name: weight}; more: other names of the same weights.
 
     What the host's table maps goes through the host's loader as it is; the rest after its names are read.
     """
-    part, shapes = _Part(), logical_shapes(patcher.model, patcher.backup)
+    part = _Part()
 
     def problem(name: str, target: Any) -> str | None:
         patches = file.layers[name]
@@ -202,9 +205,8 @@ def _note_use(file: Contents, part: _Part) -> None:
             part.used |= {f"{name}.alpha", f"{name}.reshape_weight"}
 
 
-def _resized(model: Any, patches: dict[Any, Any]) -> str | None:
+def _resized(shapes: Shapes, patches: dict[Any, Any]) -> str | None:
     """Which weight a slider makes larger, in words; None for sliders that leave all sizes as they are."""
-    shapes = logical_shapes(model.model, model.backup)
     for target, patch in patches.items():
         if isinstance(target, str) and resizes(patch, shapes[target]):
             return f"the size of {target!r}, {'x'.join(map(str, shapes[target]))} in this model"
@@ -218,7 +220,7 @@ def _bias(target: Any) -> Any:
     return (f"{target[0].removesuffix('.weight')}.bias", *target[1:])
 
 
-def _problem(patch: Any, target: Any, shapes: dict[str, tuple[int, ...]]) -> str | None:
+def _problem(patch: Any, target: Any, shapes: Shapes) -> str | None:
     """Why a patch cannot be merged into a weight of the model, or a part of it; None where it can."""
     key, offset = (target, None) if isinstance(target, str) else target[:2]
     if key not in shapes:

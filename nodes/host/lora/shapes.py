@@ -56,11 +56,11 @@ def _shape(tensor: Tensor, of_layer: tuple[int, int] | None) -> tuple[int, ...]:
     return of_layer if of_layer is not None and not tensor.is_floating_point() else tuple(tensor.shape)
 
 
-def with_all_names(network: torch.nn.Module) -> torch.nn.Module:
-    """A view of a network whose `state_dict()` has the names of `logical_shapes`: what the host's tables of LoRA names
-    are made from. No more than names can be read from it."""
+def with_all_names(network: torch.nn.Module, shapes: Iterable[str]) -> torch.nn.Module:
+    """A view of a network whose `state_dict()` has the names of its `logical_shapes` too: what the host's tables of
+    LoRA names are made from. No more than names can be read from it."""
     view: Any = copy.copy(network)
-    names = dict.fromkeys([*network.state_dict(), *logical_shapes(network)])
+    names = dict.fromkeys([*network.state_dict(), *shapes])
     view.state_dict = lambda: names
     return view
 

@@ -105,6 +105,8 @@ class ConceptCall(BatchedCall):
 
     def _count(self, conds: list, added: int) -> None:
         asked = self.conds.foreign(conds)
-        self.evaluations.added += asked + added if self.alone else added
-        if not self.alone:
+        if self.alone:
+            added += asked
+        else:
             self.evaluations.count_own(asked)
+        self.evaluations.added += added

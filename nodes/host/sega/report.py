@@ -61,7 +61,7 @@ class Report:
         if self.activity is None:
             return
         self.activity.add(finding.gamma)
-        if self.live and self.page.node is not None and finding.denoised is not None:
+        if self.page.node is not None and finding.denoised is not None:
             maps = self.activity.maps(self.shape, (self.shape[-2], self.shape[-1]))
             titles = [entry.title for entry in self.given]
             show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)

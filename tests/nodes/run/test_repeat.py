@@ -82,17 +82,9 @@ def test_after_the_hosts_own_interrupt_the_next_run_gives_the_same_bits(steered)
 
 def test_after_an_error_inside_the_model_the_next_run_gives_the_same_bits(steered, monkeypatch):
     first = run(steered)
-    network, count = steered.model.model.diffusion_model, []
-    forward = network.forward
-
-    def fail(*args, **kwargs):
-        count.append(1)
-        if len(count) == 3:
-            raise torch.OutOfMemoryError("made up")
-        return forward(*args, **kwargs)
-
+    network = steered.model.model.diffusion_model
     with monkeypatch.context() as patch:
-        patch.setattr(network, "forward", fail)
+        patch.setattr(network, "forward", tiny_models.out_of_memory_at(3, network.forward))
         with pytest.raises(torch.OutOfMemoryError):
             run(steered)
     assert torch.equal(run(steered), first)

@@ -59,16 +59,9 @@ class TestAgain:
     def test_an_error_while_weights_change(self, monkeypatch, bare):
         model = MODELS["switched"]()
         first = run(model)
-        original, count = comfy.model_management.load_models_gpu, []
-
-        def fail(*args, **kwargs):
-            count.append(1)
-            if len(count) == 2:
-                raise torch.OutOfMemoryError("made up")
-            return original(*args, **kwargs)
-
+        load_models = comfy.model_management.load_models_gpu
         with monkeypatch.context() as patch:
-            patch.setattr(comfy.model_management, "load_models_gpu", fail)
+            patch.setattr(comfy.model_management, "load_models_gpu", tiny_models.out_of_memory_at(2, load_models))
             with pytest.raises(torch.OutOfMemoryError):
                 run(model)
         assert torch.equal(run(FAMILY.model), bare)
