@@ -15,7 +15,8 @@ from guidance_core import Phase, SigmaWindow, Window, edges_crossed, step_of
         (10.0009, Phase.INSIDE),  # the sampler's σ may lie above the schedule's by rounding
         (10.0, Phase.INSIDE),
         (5.0, Phase.INSIDE),
-        (2.0001, Phase.INSIDE),
+        (2.0003, Phase.INSIDE),
+        (2.0001, Phase.AFTER),  # the edge but for rounding belongs to the window that begins there
         (2.0, Phase.AFTER),
         (1.0, Phase.AFTER),
     ],
