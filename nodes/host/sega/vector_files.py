@@ -59,14 +59,14 @@ def _below(folder: str) -> Iterator[str]:
     """The vector files in a folder and those below it; a folder is read again once something in it came or went."""
     try:
         changed = os.stat(folder).st_mtime_ns
-    except OSError:
+        if folder not in _listed or _listed[folder][0] != changed:
+            with os.scandir(folder) as entries:
+                inside = [(entry.path, entry.is_dir()) for entry in entries]
+            below = [path for path, is_folder in inside if is_folder]
+            files = [path for path, is_folder in inside if not is_folder and path.endswith(SUFFIX)]
+            _listed[folder] = changed, below, files
+    except OSError:  # gone meanwhile, or not ours to read: the page needs the others
         return
-    if folder not in _listed or _listed[folder][0] != changed:
-        with os.scandir(folder) as entries:
-            inside = [(entry.path, entry.is_dir()) for entry in entries]
-        below = [path for path, is_folder in inside if is_folder]
-        files = [path for path, is_folder in inside if not is_folder and path.endswith(SUFFIX)]
-        _listed[folder] = changed, below, files
     _, below, files = _listed[folder]
     yield from files
     for inner in below:

@@ -47,6 +47,21 @@ def test_only_folders_that_changed_are_read_again(folders):
     assert "a.sega.safetensors" not in vector_files.names()
 
 
+def test_a_folder_that_cannot_be_read_hides_no_other(folders, monkeypatch):
+    root, _ = folders
+    (root / "output" / "deep" / "secret.sega.safetensors").touch()
+    (root / "output" / "a.sega.safetensors").touch()
+    scandir = vector_files.os.scandir
+
+    def denied(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(vector_files.os, "scandir", denied)
+    assert vector_files.names() == ["a.sega.safetensors [output]"]
+
+
 @pytest.mark.parametrize("node", [SliderLoRALoader, SliderSweep, SEGALoadVectors])
 def test_a_linked_name_has_no_fingerprint_of_its_own(node):
     """The host gives None for a link; an error here would run all that follows at every queue."""
