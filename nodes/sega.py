@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..guidance_core import Window
-from .host.conditioning.concept import ConceptInput, chain
+from .host.conditioning.concept import LARGEST_SCALE, ConceptInput, chain
 from .host.page.previews import activity_tiles, backdrop, one_frame
 from .host.page.progress import own_id
 from .host.page.sweeps import captions, numbers, repeated
@@ -22,7 +22,6 @@ from .host.sega.settings import Page, SEGASettings
 CATEGORY = "semantic steering/SEGA"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
 
-LARGEST_SCALE = 20.0
 MOST_REFRESH = 10
 
 Concepts = io.Custom("SEGA_CONCEPTS")

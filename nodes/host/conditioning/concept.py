@@ -13,6 +13,7 @@ from ....guidance_core import Concept, SigmaWindow, Window
 Conditioning = list[list[Any]]  # ComfyUI's [[tensor, {options}], ...]
 
 MAX_CONCEPTS = 16
+LARGEST_SCALE = 20.0
 LONGEST_TITLE = 60  # letters
 # What limits a conditioning to a part of the picture or of the run. The pack applies these to the guidance term
 # itself: the host returns exactly 0 outside them, which would make a difference of estimates meaningless.

@@ -78,7 +78,7 @@ class ThreeEstimates(BatchedCall):
 
     def __call__(self, args: dict) -> list[Tensor]:
         negative, without_image = self.conds
-        own, (self.without_image,) = self.evaluate(args, [args["conds"][0], negative], [without_image])
+        own, (self.without_image,) = self.evaluate(args, [args["conds"][0], negative], [(without_image, 1)])
         self.negative = own[1].clone()  # some packs' functions write into what they are given
         return own
 

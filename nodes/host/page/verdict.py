@@ -18,12 +18,16 @@ NO_STEP = "its window holds no step of this run: lower start_percent or raise en
 @dataclass(frozen=True)
 class Acted:
     """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off;
-    size: of its edit, None if it never acted; swept: with another scale for each picture."""
+    size: of its edit, None if it never acted; swept: with another scale for each picture; base: what it was compared
+    with; stronger: what would make more of it; missed: what to do where its window holds no step."""
 
     name: str
     steps: int | None = None
     size: EditSize | None = None
     swept: bool = False
+    base: str = "positive"
+    stronger: tuple[str, ...] = ("raise scale", "lower threshold", "start earlier")
+    missed: str = NO_STEP
 
 
 @dataclass
@@ -49,11 +53,14 @@ class Evaluations:
         return f"+{100 * self.added / self.own:.0f} % evaluations" if self.own else f"+{self.added} evaluations"
 
 
-def verdict(concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool) -> str:
+def verdict(
+    concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool, notes: Sequence[str] = ()
+) -> str:
     """A line for each concept, what to change under those that act too little or too much to be seen as wanted, and the
     cost in the last line if there are several.
 
-    steps: of the run; guided: whether the sizes are compared with the guidance (else with the noise estimate).
+    steps: of the run; guided: whether the sizes are compared with the guidance (else with the noise estimate); notes:
+    what else the user should know, a line each.
     """
     lines = []
     for concept in concepts:
@@ -65,6 +72,7 @@ def verdict(concepts: Sequence[Acted], steps: int, evaluations: Evaluations, gui
         lines[0] += f", {evaluations.text}"
     else:
         lines.append(evaluations.text)
+    lines += notes
     return ";\n".join(lines)  # a page may show the end of a line as a blank
 
 
@@ -83,16 +91,16 @@ def _advice(concept: Acted, guided: bool) -> str:
     if concept.steps is None:
         return "scale 0, an empty window, or a black mask"
     if concept.steps == 0:
-        return NO_STEP
+        return concept.missed
     if concept.size is not None and math.isnan(concept.size.share):
-        return "the model gave values that are no numbers: lower cfg or scale"
+        return f"the model gave values that are no numbers: lower {'cfg or scale' if guided else 'scale'}"
     if concept.size is None or concept.size.share == 0:
-        return "nothing differs from the picture's own prompt: try another text"
+        return f"nothing differs from the {concept.base} prompt: try another text"
     if concept.size.ratio is None or concept.swept:
         return ""
     faint, heavy = GUIDED if guided else UNGUIDED
     if concept.size.ratio < faint:
-        return "probably too weak to see: raise scale, lower threshold, or start earlier"
+        return "probably too weak to see: " + (" or ".join(concept.stronger) or "try another text")
     if concept.size.ratio > heavy:
         return "probably too strong: lower scale or raise threshold"
     return ""

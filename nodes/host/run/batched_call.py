@@ -43,20 +43,22 @@ class BatchedCall(OfOneRun):
     def __call__(self, args: dict) -> list[Tensor]:
         raise NotImplementedError
 
-    def evaluate(self, args: dict, conds: list, added: Sequence, place: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+    def evaluate(
+        self, args: dict, conds: list, added: Sequence[tuple[list[dict], int]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The estimates of `conds` and of what is `added`, all in one call.
 
-        Image prompts know no other index than positive's and negative's: beside them each of the added has a call of
-        its own, in `place`, the base's.
+        added: conditionings, each with the place (0 or 1) of what it is compared with. Image prompts know no other
+        index than positive's and negative's: beside them each of the added has a call of its own, in its place.
         """
         if has_image_prompt(args["model_options"]):
             own = self.asked(args, conds)
-            return own, [self.asked(args, [[cond, None], [None, cond]][place])[place] for cond in added]
-        out = self.asked(args, [*conds, *added])
+            return own, [self.asked(args, [[cond, None], [None, cond]][place])[place] for cond, place in added]
+        out = self.asked(args, [*conds, *(cond for cond, _ in added)])
         if len(out) == len(conds):
-            # What stood in the slot knows two places only: a call for each of the added, in the base's.
-            swapped = [[*conds[:place], cond, *conds[place + 1 :]] for cond in added]
-            return out, [self.asked(args, each)[place] for each in swapped]
+            # What stood in the slot knows two places only: a call for each of the added, in its place.
+            swapped = [([*conds[:place], cond, *conds[place + 1 :]], place) for cond, place in added]
+            return out, [self.asked(args, each)[place] for each, place in swapped]
         if len(out) != len(conds) + len(added):
             raise ValueError(
                 f"another node's function for the model's estimates (sampler_calc_cond_batch_function) gave {len(out)} "

@@ -1,105 +1,83 @@
-"""The concepts among a guider's conditionings, and one evaluation's call with them in it."""
+"""One evaluation's call with the concepts in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..conditioning.base import OWN_INDEX, bases_to_copy
-from ..conditioning.checks import check_width
-from ..conditioning.concept import ConceptInput
-from ..conditioning.inherit import concept_conds, without_restrictions
+from ..conditioning.base import OWN_INDEX
+from ..conditioning.selection import limited
 from ..page.verdict import Evaluations
 from ..run.batched_call import BatchedCall
-from .settings import SEGA
+from .conditionings import Base, Part, RunConditionings
 
 
-class RunConditionings:
-    """A run's own conditionings in its guider, which keeps them for this run only, so that the host prepares, loads and
-    cleans them up like its own."""
+@dataclass(frozen=True)
+class Estimates:
+    """Of one evaluation, by concept: its own and its base's; unguided: from which the guidance leads away."""
 
-    def __init__(self, guider: Any):
-        self.guider = guider  # which gets other lists in its conds when the run begins
-        self.prefix = f"{SEGA.key}.{len(self._of_all())}"
-
-    def add(self, entries: Sequence[ConceptInput]) -> None:
-        """Put the concepts there, with what they inherit, and copies of bases that are limited.
-
-        Raises ValueError for a concept that was encoded for another model family.
-        """
-        conds = self.guider.conds
-        found = [concept_conds(entry, conds["positive"]) for entry in entries]
-        for entry, cond in zip(entries, found, strict=True):
-            check_width(entry, cond, conds["positive"])
-        conds.update({self._concept(i): cond for i, cond in enumerate(found)})
-        for name in bases_to_copy(self.guider):
-            conds[self._whole(name)] = without_restrictions(conds[name])
-
-    def concept(self, i: int) -> list[dict]:
-        return self.guider.conds[self._concept(i)]
-
-    def own(self, name: str) -> list[dict]:
-        """One of the guider's own."""
-        return self.guider.conds[name]
-
-    def whole(self, name: str) -> list[dict] | None:
-        """The copy of a base over the whole picture and run, where the guider's own is limited."""
-        return self.guider.conds.get(self._whole(name))
-
-    def foreign(self, conds: Sequence[list[dict] | None]) -> int:
-        """How many conditionings are there and are no SEGA Guidance's: another one on the same model adds its own."""
-        sega = self._of_all()
-        return sum(cond is not None and not any(cond is other for other in sega) for cond in conds)
-
-    def _of_all(self) -> list[list[dict]]:
-        return [cond for key, cond in self.guider.conds.items() if key.startswith(f"{SEGA.key}.")]
-
-    def _concept(self, i: int) -> str:
-        return f"{self.prefix}.concept.{i}"
-
-    def _whole(self, name: str) -> str:
-        return f"{self.prefix}.whole.{name}"
+    concepts: dict[int, Tensor]
+    bases: dict[int, Tensor]
+    unguided: Tensor
 
 
 class ConceptCall(BatchedCall):
-    """Appends the concepts (and the base, where the guider does not evaluate it whole) to the conditionings, and
-    returns the guider only its own. base: its name in the guider; indices: of the concepts to evaluate."""
+    """Appends the concepts (and bases, where the guider does not evaluate them as they are needed) to the
+    conditionings, and returns the guider only its own. indices: of the concepts to evaluate."""
 
-    def __init__(
-        self, conds: RunConditionings, base: str, indices: list[int], evaluations: Evaluations, model_options: dict
-    ):
+    def __init__(self, conds: RunConditionings, indices: list[int], evaluations: Evaluations, model_options: dict):
         super().__init__(model_options)
-        self.conds, self.base, self.indices, self.evaluations = conds, base, indices, evaluations
-        self.estimates: tuple[Tensor, dict[int, Tensor]] | None = None
+        self.conds, self.indices, self.evaluations = conds, indices, evaluations
+        self.estimates: Estimates | None = None
         self.alone = False
 
     def __call__(self, args: dict) -> list[Tensor]:
         conds = list(args["conds"])
         if self.estimates is not None:
             return self.asked(args, conds)
-        whole, place = self.conds.whole(self.base), OWN_INDEX[self.base]
-        own = whole is None and place < len(conds) and conds[place] is not None  # the guider evaluates the base itself
-        added = [] if own else [self.conds.own(self.base) if whole is None else whole]
-        added += [self.conds.concept(i) for i in self.indices]
+        sigma = float(args["sigma"].flatten()[0])
+        directions = {i: self.conds.direction(i, sigma) for i in self.indices}
+        parts = {each.base: self.conds.parts(each.base, args["input"], args["sigma"]) for each in directions.values()}
+        own = {base.name: OWN_INDEX[base.name] for base, copies in parts.items() if not copies}
+        if self.alone:
+            for name, place in own.items():
+                conds[place] = self.conds.of(name)
+        # A base that the guider does not evaluate itself, copies, concepts: by key, with the place of the base's.
+        added = {name: place for name, place in own.items() if place >= len(conds) or conds[place] is None}
+        added |= {part.key: OWN_INDEX[base.name] for base, copies in parts.items() for part in copies}
+        added |= {each.concept: OWN_INDEX[each.base.name] for each in directions.values()}
         self._count(conds, len(added))
-        out, rest = self.evaluate(args, conds, added, place)
-        concepts = rest[-len(self.indices) :]
+        out, rest = self.evaluate(args, conds, [(self.conds.of(key), place) for key, place in added.items()])
+        found = dict(zip(added, rest, strict=True))
         # What the guider gets is its own to write into: some packs' functions do.
-        base = out[place].clone() if own else rest[0]
-        self.estimates = (base, dict(zip(self.indices, concepts, strict=True)))
+        found |= {name: out[place].clone() for name, place in own.items() if name not in found}
+        bases = {base: _sum(copies, found) if copies else found[base.name] for base, copies in parts.items()}
+        self.estimates = Estimates(
+            {i: found[each.concept] for i, each in directions.items()},
+            {i: bases[each.base] for i, each in directions.items()},
+            self._unguided(conds, out, bases),
+        )
         return out
 
-    def evaluate_alone(
-        self, model: Any, x: Tensor, timestep: Tensor, model_options: dict
-    ) -> tuple[Tensor, dict[int, Tensor]]:
+    def _unguided(self, conds: list, out: list[Tensor], bases: Mapping[Base, Tensor]) -> Tensor:
+        """The estimate that the guidance leads away from: a base that is no positive, else the guider's negative."""
+        for base, estimate in bases.items():
+            if base.name != "positive":
+                return estimate
+        if len(conds) > 1 and conds[1] is not None and not any(map(limited, conds[1])):
+            return out[1].clone()
+        return next(iter(bases.values()))
+
+    def evaluate_alone(self, model: Any, x: Tensor, timestep: Tensor, model_options: dict) -> Estimates:
         """One call of its own, with nothing for the guider in it but the base at its usual index."""
         self.alone = True
-        conds: list = [None, None]
-        if self.conds.whole(self.base) is None:
-            conds[OWN_INDEX[self.base]] = self.conds.own(self.base)
-        self({"conds": conds, "input": x, "sigma": timestep, "model": model, "model_options": model_options})
+        args = {"conds": [None, None], "input": x, "sigma": timestep, "model": model, "model_options": model_options}
+        self(args)
         assert self.estimates is not None  # the call above sets them
         return self.estimates
 
@@ -110,3 +88,8 @@ class ConceptCall(BatchedCall):
         else:
             self.evaluations.count_own(asked)
         self.evaluations.added += added
+
+
+def _sum(parts: Sequence[Part], estimates: Mapping[str, Tensor]) -> Tensor:
+    """The base that is made of parts, each with its share of every cell."""
+    return functools.reduce(torch.add, (part.share * estimates[part.key] for part in parts))

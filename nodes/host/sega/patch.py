@@ -59,10 +59,12 @@ def patch_model(
             started(run)
         if run.acting:
             run.register()
+            run.go_on(latent_image, noise)
             callback = run.clock.wrap(callback)
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         if run.acting:
             run.clock.finish()
+            samples = run.leave(samples)
         text = run.verdict()
         logger.info("SEGA: %s", text.replace("\n", " "))
         show_verdict(text, steering.page.node)

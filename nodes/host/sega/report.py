@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,13 +32,15 @@ class Report:
     """Sums up a run. given: all concepts; shape: the latent's; layout: its format. Everything is by a concept's place
     among those given.
 
-    guided: whether there is a guidance to compare the edit with, known once the run begins.
+    guided: whether there is a guidance to compare the edit with; notes: further lines of the verdict. Both are known
+    once the run begins.
     """
 
     def __init__(self, steering: Steering, shape: torch.Size, layout: Any):
         self.given, self.page = steering.concepts, steering.page
         self.shape, self.layout = shape, layout
         self.measure, self.evaluations, self.guided = EditMeasure(), Evaluations(), True
+        self.notes: list[str] = []
         self.recorder = Recorder() if steering.record else None
         # Sound has no picture to show it over.
         maps = steering.record or (steering.page.live and len(shape) >= 4)
@@ -66,14 +68,12 @@ class Report:
             titles = [entry.title for entry in self.given]
             show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)
 
-    def verdict(self, active: Mapping[int, int], steps: int) -> str:
-        """What the finished run did, for people. active: for each concept that could act its steps inside its window,
-        of the run's `steps`. Waits for the device once."""
+    def verdict(self, active: Mapping[int, Acted], steps: int) -> str:
+        """What the finished run did, for people. active: for each concept that could act, by its place, all but its
+        size; steps: of the run. Waits for the device once."""
         sizes = self.measure.sizes()
         acted = [
-            Acted(entry.title, active[place], sizes.get(place), isinstance(entry.scale, tuple))
-            if place in active
-            else Acted(entry.title)
+            replace(active[place], size=sizes.get(place)) if place in active else Acted(entry.title)
             for place, entry in enumerate(self.given)
         ]
-        return verdict(acted, steps, self.evaluations, self.guided)
+        return verdict(acted, steps, self.evaluations, self.guided, self.notes)

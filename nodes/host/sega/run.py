@@ -11,16 +11,19 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ....guidance_core import Concept, HeldDirections, edit_term, energy, needed, noise_difference
-from ..conditioning.base import base_name, is_guided
+from ....guidance_core import Concept, HeldDirections, Phase, edit_term, energy, needed, noise_difference
+from ..conditioning.base import base_name, cfg_is_one
 from ..conditioning.checks import check_latent, check_positive
-from ..conditioning.concept import ConceptInput
+from ..conditioning.concept import LARGEST_SCALE, ConceptInput
 from ..conditioning.masks import latent_mask
 from ..page.progress import stop_if_cancelled
+from ..page.verdict import NO_STEP, Acted
 from ..run.batched_call import count_in_run
 from ..run.patches import OfOneRun, check_one_model
 from ..run.step_clock import StepClock
-from .call import ConceptCall, RunConditionings
+from . import continuing
+from .call import ConceptCall
+from .conditionings import RunConditionings
 from .report import Finding, Report
 from .settings import SEGA, Steering
 
@@ -34,6 +37,25 @@ class ActingConcept:
     entry: ConceptInput
     concept: Concept
     mask: Tensor | None
+
+    def told(self, levels: list[float], base: str) -> Acted:
+        """What a verdict says of it, but for its edit's size. levels: the run's; base: what it was compared with."""
+        entry, window = self.entry, self.concept.window
+        evaluated = [level for level in levels[:-1] if level > 0]
+        missed = NO_STEP
+        if evaluated and all(window.phase(level) is Phase.AFTER for level in evaluated):
+            missed = "its window ends before this run begins: raise end_percent"
+        elif evaluated and all(window.phase(level) is Phase.BEFORE for level in evaluated):
+            missed = "its window begins after this run ends: lower start_percent"
+        ways = {
+            "raise scale": not isinstance(entry.scale, tuple) and abs(entry.scale) < LARGEST_SCALE,
+            "lower threshold": entry.threshold > 0,
+            "start earlier": entry.window.start_percent > 0,
+        }
+        stronger = tuple(way for way, left in ways.items() if left)
+        swept = isinstance(entry.scale, tuple)
+        name = base.replace("_", " ").removesuffix(" prompt")
+        return Acted(entry.title, window.steps(levels), None, swept, name, stronger, missed)
 
 
 def acting_concepts(entries: Sequence[ConceptInput], model: Any, shape: torch.Size) -> list[ActingConcept]:
@@ -60,7 +82,7 @@ class SEGARun(OfOneRun):
     """
 
     def __init__(self, guider: Any, steering: Steering, latent_shapes: list[torch.Size], sigmas: Tensor):
-        self.guider, self.settings = guider, steering.settings
+        self.guider, self.steering, self.settings = guider, steering, steering.settings
         model = guider.model_patcher
         self.report = Report(steering, torch.Size(latent_shapes[0]), model.get_model_object("latent_format"))
         limited = any(entry.limited for entry in steering.concepts)
@@ -70,9 +92,11 @@ class SEGARun(OfOneRun):
         self.acting = acting_concepts(steering.concepts, model, torch.Size(latent_shapes[0]))
         self.concepts = [acting.concept for acting in self.acting]
         self.conds = RunConditionings(guider)
+        self.bases = ["positive"] * len(self.acting)  # decided when the run begins
         levels = [float(sigma) for sigma in sigmas]
-        self.last_sigma = min((sigma for sigma in levels if sigma > 0), default=0.0)
-        self.base = "positive"  # until the run begins
+        # Where a run leaves noise in its latent the next one may take its momentum on.
+        self.leaves_noise = 0 < levels[-1] < levels[0]
+        self.last_sigma = 0.0 if self.leaves_noise else min((sigma for sigma in levels if sigma > 0), default=0.0)
         self.nu: dict[int, Tensor] = {}
         self.directions = HeldDirections(steering.settings.refresh)
         self.clock = StepClock(levels, self._commit)
@@ -82,9 +106,13 @@ class SEGARun(OfOneRun):
     def register(self) -> None:
         """Put the concepts and this run's wrapper into the guider, which keeps both for this run only."""
         guider = self.guider
-        self.base = base_name(guider, self.settings.base)
-        self.report.guided = is_guided(guider, self.base)
-        self.conds.add([acting.entry for acting in self.acting])
+        self.bases = [base_name(guider, self.settings.base) for _ in self.acting]
+        self.report.guided = not cfg_is_one(guider) or any(base != "positive" for base in self.bases)
+        self.conds.add([acting.entry for acting in self.acting], self.bases)
+        self.report.notes += [
+            f"the {name} is evaluated once more, with the {', '.join(keys)} of the concepts".replace("_", " ")
+            for name, keys in self.conds.apart.items()
+        ]
         count_in_run(guider.model_options)
         for kind, wrapper in (
             (WrappersMP.PREDICT_NOISE, self._predict_noise),
@@ -94,11 +122,32 @@ class SEGARun(OfOneRun):
                 kind, self.conds.prefix, wrapper, guider.model_options, is_model_options=True
             )
 
+    def go_on(self, latent: Tensor, noise: Tensor) -> None:
+        """Begin with the momentum that came with the latent, where this run continues the one that left it."""
+        if not self.settings.momentum_scale:
+            return
+        start = self.clock.levels[0]
+        came = continuing.found(latent, noise, self.steering, start)
+        if came is not None:
+            by_place = {acting.place: i for i, acting in enumerate(self.acting)}
+            self.nu = {by_place[place]: nu.to(latent.device) for place, nu in came.items()}
+        elif not bool(noise.any()) and any(each.window.phase(start) is Phase.INSIDE for each in self.concepts):
+            self.report.notes.append("momentum starts anew: the latent is not straight from a sampler of this model")
+
+    def leave(self, samples: Tensor) -> Tensor:
+        """Have the momentum travel with the result of a run that may be continued."""
+        if not (self.settings.momentum_scale and self.leaves_noise):
+            return samples
+        nu = {self.acting[i].place: nu for i, nu in self.nu.items()}
+        return continuing.leave(samples, self.steering, self.clock.levels[-1], nu)
+
     def verdict(self) -> str:
         """What the finished run did, for people."""
-        levels = self.clock.levels
-        active = {acting.place: acting.concept.window.steps(levels) for acting in self.acting}
-        return self.report.verdict(active, len(levels) - 1)
+        active = {
+            acting.place: acting.told(self.clock.levels, base)
+            for acting, base in zip(self.acting, self.bases, strict=True)
+        }
+        return self.report.verdict(active, len(self.clock.levels) - 1)
 
     def _predict_noise(
         self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None
@@ -116,14 +165,12 @@ class SEGARun(OfOneRun):
             return executor(x, timestep, model_options, seed)
         fresh: dict[int, Tensor] = {}
         if stale:
-            call = ConceptCall(self.conds, self.base, stale, self.report.evaluations, model_options)
+            call = ConceptCall(self.conds, stale, self.report.evaluations, model_options)
             denoised = executor(x, timestep, call.within(model_options), seed)
             # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
-            whole, estimates = call.estimates or call.evaluate_alone(
-                self.guider.inner_model, x, timestep, model_options
-            )
-            fresh = {i: noise_difference(estimates[i], whole, sigma) for i in stale}
-            self._reference = energy(noise_difference(denoised, whole if self.report.guided else x, sigma))
+            found = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
+            fresh = {i: noise_difference(found.concepts[i], found.bases[i], sigma) for i in stale}
+            self._reference = energy(noise_difference(denoised, found.unguided if self.report.guided else x, sigma))
         else:
             denoised = executor(x, timestep, model_options, seed)
         differences = self.directions.completed(fresh, indices, step)

@@ -14,7 +14,8 @@ SEGA = declare(
         "SEGA Guidance",
         "SEGA Guidance",
         windowed=True,
-        conditionings="one for each concept; one more for a base that is limited to an area, mask or range",
+        conditionings="one for each concept; one more for a base that does not hold everywhere, or whose context "
+        "(ControlNet, guidance, hooks …) is not the concepts'",
         refused={
             Use.TWO_MODELS: "positive and negative come from two models, so their difference is not an edit direction. "
             "Use CFGGuider, or leave its model_negative unconnected"

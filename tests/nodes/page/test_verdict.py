@@ -173,6 +173,55 @@ def test_advice_where_there_is_no_edit(share, words):
     assert words in text.split(";\n")[1]
 
 
+def test_advice_names_what_is_left_to_change():
+    """A setting that stands at its bound already is not told."""
+    faint = tiny_models.stub_cond(2)
+    faint[0][0] = faint[0][0] + 1e-4 * tiny_models.noise(1, 1, tiny_models.WIDTH, seed=9)
+    options = {"threshold": 0.0, "start": 0.0}
+    all_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 1.0, 0.5, 0.2)).verdict().split(";\n")[1]
+    assert all_left == "→ probably too weak to see: raise scale or lower threshold or start earlier"
+    one_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 1.0, **options)).verdict().split(";\n")[1]
+    assert one_left == "→ probably too weak to see: raise scale"
+    none_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 20.0, **options)).verdict()
+    assert none_left.split(";\n")[1] == "→ probably too weak to see: try another text"
+
+
+@pytest.mark.parametrize(("guided", "what"), [(True, "lower cfg or scale"), (False, "lower scale")])
+def test_at_cfg_1_nobody_is_told_to_lower_cfg(guided, what):
+    text = verdict([Acted("glasses", 16, EditSize(None, float("nan")))], 20, Evaluations(40, 16), guided)
+    assert text.split(";\n")[1] == f"→ the model gave values that are no numbers: {what}"
+
+
+@pytest.mark.parametrize(("base", "same"), [("negative", NEGATIVE), ("positive", POSITIVE)])
+def test_a_concept_that_says_the_same_as_its_base(base, same):
+    text = finished(tiny_models.stub_model(), tiny_models.concept(same, 0.5), base=base).verdict()
+    assert text.split(";\n")[1] == f"→ nothing differs from the {base} prompt: try another text"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "denoise", "words"),
+    [
+        (0.0, 0.2, 0.5, "ends before this run begins: raise end_percent"),
+        (0.53, 0.54, 1.0, "holds no step of this run: lower start_percent or raise end_percent"),
+    ],
+)
+def test_advice_for_a_window_without_a_step(start, end, denoise, words):
+    runs = []
+    steered = patch_model(
+        tiny_models.stub_model(), (tiny_models.concept(TARGET, start=start, end=end),), SEGASettings(), runs.append
+    )
+    latent = {"samples": torch.zeros(1, *tiny_models.SIZE)}
+    sampling.ksample(steered, 3, 10, 4.0, "euler", "normal", POSITIVE, NEGATIVE, latent, denoise)
+    assert runs[0].verdict().split(";\n")[1] == f"→ its window {words}"
+
+
+def test_advice_for_a_window_after_the_runs_end():
+    model, runs = tiny_models.stub_model(), []
+    steered = patch_model(model, (tiny_models.concept(TARGET, start=0.8),), SEGASettings(), runs.append)
+    tiny_models.sample_cfg(steered, POSITIVE, NEGATIVE, sigmas=tiny_models.schedule(model, 10)[:5])
+    assert runs[0].verdict().split(";\n")[1] == "→ its window begins after this run ends: lower start_percent"
+
+
 class Page_:
     """Keeps what a page would be sent."""
 

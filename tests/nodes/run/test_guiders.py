@@ -220,6 +220,76 @@ class TestALimitedBase:
         )
         assert_base(tiny_models.added_term(plain, edited, self.step), empty)
 
+    @pytest.mark.parametrize("base", ["negative", "positive"])
+    @pytest.mark.parametrize(("sigma", "value"), [(10.0, -1.0), (0.5, -3.0)])
+    def test_a_scheduled_base_is_the_part_that_holds_at_this_level(self, base, sigma, value):
+        """As prompt-control's [A:B:0.5] makes it; the guider evaluates that part itself."""
+        scheduled = [
+            *tiny_models.stub_cond(value=-1.0, start_percent=0.0, end_percent=0.5),
+            *tiny_models.stub_cond(value=-3.0, start_percent=0.5, end_percent=1.0),
+        ]
+        given = {"positive": POSITIVE, "negative": NEGATIVE, base: scheduled}
+        model, step = tiny_models.stub_model(), torch.tensor([sigma, 0.0])
+        calls = tiny_models.recorded(
+            tiny_models.steer(model, tiny_models.concept(tiny_models.stub_cond(value=5.0), SCALE), base=base)
+        )
+        plain, edited = (
+            tiny_models.sample_cfg(m, given["positive"], given["negative"], 4.0, START, step)
+            for m in (model, calls.model)
+        )
+        found = tiny_models.added_term(plain, edited, step)
+        torch.testing.assert_close(found, torch.full_like(found, SCALE * (5.0 - value)), rtol=1e-3, atol=1e-3)
+        assert calls.batches == [3]
+
+    @pytest.mark.parametrize(
+        "halves",
+        [
+            ({"area": (6, 3, 0, 0)}, {"area": (6, 3, 0, 3)}),
+            ({"mask": torch.cat([torch.ones(1, 6, 3), torch.zeros(1, 6, 3)], 2)},
+             {"mask": torch.cat([torch.zeros(1, 6, 3), torch.ones(1, 6, 3)], 2)}),
+            ({"area": (6, 3, 0, 0)}, {"default": True}),
+        ],
+        ids=["areas", "masks", "an area and a default"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("base", ["negative", "positive"])
+    def test_a_base_of_two_places_is_in_each_place_what_holds_there(self, halves, base):
+        """In the overlap of soft edges the host's own weights count: right value is its own estimate."""
+        regional = [
+            *tiny_models.stub_cond(value=-1.0, **halves[0]), *tiny_models.stub_cond(value=-3.0, **halves[1])
+        ]  # fmt: skip
+        given = {"positive": POSITIVE, "negative": NEGATIVE, base: regional}
+        model = tiny_models.stub_model()
+        own, zero = (
+            tiny_models.sample_cfg(model, cond, None, 1.0, START, self.step)
+            for cond in (regional, tiny_models.stub_cond(value=0.0))
+        )
+        hosts = tiny_models.added_term(zero, own, self.step)  # the host's own estimate
+        plain, edited = (
+            tiny_models.sample_cfg(m, given["positive"], given["negative"], 4.0, START, self.step)
+            for m in (
+                model,
+                tiny_models.steer(model, tiny_models.concept(tiny_models.stub_cond(value=5.0), SCALE), base=base),
+            )
+        )
+        found = tiny_models.added_term(plain, edited, self.step)
+        assert [round(float(hosts[..., column].mean()), 3) for column in (0, -1)] == [-1.0, -3.0]
+        torch.testing.assert_close(found, SCALE * (5.0 - hosts), rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.parametrize("base", ["negative", "positive"])
+    def test_where_none_of_the_parts_holds_all_of_them_count_the_same(self, base):
+        parts = [
+            *tiny_models.stub_cond(value=-1.0, area=(3, 3, 0, 0)), *tiny_models.stub_cond(value=-3.0, area=(3, 3, 0, 0))
+        ]  # fmt: skip
+        given = {"positive": POSITIVE, "negative": NEGATIVE, base: parts}
+        model = tiny_models.stub_model()
+        target = tiny_models.concept(tiny_models.stub_cond(value=5.0), SCALE)
+        plain, edited = (
+            tiny_models.sample_cfg(m, given["positive"], given["negative"], 4.0, START, self.step)
+            for m in (model, tiny_models.steer(model, target, base=base))
+        )
+        found = tiny_models.added_term(plain, edited, self.step)
+        torch.testing.assert_close(found, torch.full_like(found, SCALE * 7.0), rtol=1e-3, atol=1e-3)
+
     def test_the_copy_is_made_only_where_it_is_needed(self):
         """A whole negative is evaluated once a step, as negative and base in one."""
         _, calls = term(cfg(4.0))

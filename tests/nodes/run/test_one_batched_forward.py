@@ -41,14 +41,16 @@ def test_steps_outside_the_window_cost_nothing_unless_momentum_is_built(momentum
     assert calls.batches == expected
 
 
-@pytest.mark.parametrize("levels", [[10.0, 3.0, 1.0, 0.0], [10.0, 3.0, 1.0]], ids=["whole", "split"])
-def test_a_window_below_the_last_evaluation_costs_nothing_with_momentum_either(levels):
-    """σ = 0 is never evaluated, and a part of a schedule ends where the next one begins."""
+@pytest.mark.parametrize(
+    ("levels", "expected"), [([10.0, 3.0, 1.0, 0.0], {2}), ([10.0, 3.0, 1.0], {3})], ids=["whole", "split"]
+)
+def test_a_window_below_the_last_evaluation_costs_nothing_with_momentum_either(levels, expected):
+    """σ = 0 is never evaluated. A part of a schedule may be gone on with, where the momentum counts."""
     calls = tiny_models.recorded(tiny_models.stub_model())
     late = tiny_models.concept(CONCEPTS[0], start=0.8)  # from σ = 0.4 on
     steered = tiny_models.steer(calls.model, late, momentum=0.5)
     tiny_models.sample_cfg(steered, POSITIVE, NEGATIVE, sigmas=torch.tensor(levels))
-    assert set(calls.batches) == {2}
+    assert set(calls.batches) == expected
 
 
 @pytest.mark.parametrize(("base", "batch"), [("auto", 2), ("positive", 2), ("negative", 3)])
