@@ -24,6 +24,7 @@ from .measure import EditSize as EditSize
 from .measure import energy as energy
 from .quantile import sample_quantile as sample_quantile
 from .refresh import HeldDirections as HeldDirections
+from .sega import THRESHOLD_OVER as THRESHOLD_OVER
 from .sega import Concept as Concept
 from .sega import Momentum as Momentum
 from .sega import edit_term as edit_term

@@ -23,6 +23,9 @@ from .devices import few_to
 from .quantile import sample_quantile
 from .windows import Phase, SigmaWindow
 
+# What a concept's threshold is taken over: see keep_strongest.
+THRESHOLD_OVER = ("channel", "latent", "position")
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -103,16 +106,18 @@ def keep_strongest(psi: Tensor, thresholds: Tensor, over: str = "channel", regio
     """μ(ψ)/s_e · ψ of equations 4 and 6: ψ where |ψ| ≥ η_λ(|ψ|), else 0.
 
     psi: [K, B, C, ...]; thresholds: λ, float64 [K]; over: "channel" takes the quantile per (sample, channel) over all
-    remaining axes incl. time, as the reference does, "latent" over the whole sample, as the paper states;
-    region: bool, broadcastable to psi: only its elements count and are kept, the rest is 0.
+    remaining axes incl. time, as the reference does, "latent" over the whole sample, as the paper states, "position" of
+    the norm over the channels, so that all channels keep the same positions (ours);
+    region: bool, broadcastable to psi: only its elements count and are kept, the rest is 0. With "position" a region
+    of one channel.
     """
-    if over not in ("channel", "latent"):
-        raise ValueError(f"threshold_over is {over!r}; it must be 'channel' or 'latent'")
+    if over not in THRESHOLD_OVER:
+        raise ValueError(f"threshold_over is {over!r}; it must be one of {', '.join(THRESHOLD_OVER)}")
     first = 3 if over == "channel" else 2
-    magnitude = psi.abs().float()
+    magnitude = psi.float().norm(dim=2, keepdim=True) if over == "position" else psi.abs().float()
     q = thresholds.reshape(-1, *[1] * (first - 1))
     if region is not None:
-        region = region.expand(psi.shape)
+        region = region.expand(magnitude.shape)
     eta = sample_quantile(magnitude.flatten(first), q, None if region is None else region.flatten(first))
     keep = magnitude >= eta.reshape(*eta.shape, *[1] * (psi.ndim - first))
     if region is not None:
@@ -137,7 +142,7 @@ def edit_term(
     does not count there. With a scale for each picture all of this holds picture by picture.
 
     differences: {concept: Δn [B, C, ...]} for the concepts of `needed`; nu: {concept: ν} committed so far (absent = 0);
-    masks: {concept: weights in [0, 1], broadcastable to Δn}: ψ is thresholded where they are > 0, then weighted.
+    masks: {concept: weights in [0, 1], [B or 1, 1, ...]}: ψ is thresholded where they are > 0, then weighted.
     Returns ({concept: γ to add}, {concept: ν'}). A concept past its end is in neither: its ν is discarded.
     Raises ValueError for a number of scales that is not the batch's.
 
@@ -157,7 +162,7 @@ def edit_term(
     weights = None
     if masks:
         whole = torch.ones((), dtype=psi.dtype, device=psi.device)
-        weights = torch.stack([masks.get(i, whole).to(psi).expand(psi.shape[1:]) for i in indices])
+        weights = torch.stack([masks.get(i, whole).to(psi).expand(batch, 1, *psi.shape[3:]) for i in indices])
     edits = keep_strongest(psi, thresholds, over, None if weights is None else weights > 0)
     edits = edits * few_to(scales, psi.device).reshape(*scales.shape, *ones)
     if weights is not None:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..guidance_core import Window
+from ..guidance_core import THRESHOLD_OVER, Window
+from .host.conditioning.checks import check_encoded
 from .host.conditioning.concept import LARGEST_SCALE, ConceptInput, chain
+from .host.conditioning.context import appended
 from .host.page.previews import activity_tiles, backdrop, one_frame
 from .host.page.progress import own_id
 from .host.page.sweeps import captions, numbers, repeated
@@ -66,13 +68,14 @@ def _concept_inputs() -> list:
 
 def _concept(
     name: str, conditioning: list, direction: str, scale: float, start_percent: float, threshold: float,
-    end_percent: float, concepts: tuple | None, mask: torch.Tensor | None,
+    end_percent: float, concepts: tuple | None, mask: torch.Tensor | None, in_prompt: bool,
 ) -> io.NodeOutput:  # fmt: skip
     if direction not in ("add", "remove"):
         raise ValueError(f"direction is {direction!r}; it must be add or remove")
     signed = scale if direction == "add" else -scale
     window = Window(start_percent, end_percent)
-    return io.NodeOutput(chain(concepts, ConceptInput(name, conditioning, signed, threshold, window, mask)))
+    concept = ConceptInput(name, conditioning, signed, threshold, window, mask, in_prompt)
+    return io.NodeOutput(chain(concepts, concept))
 
 
 class SEGAConcept(io.ComfyNode):
@@ -93,6 +96,12 @@ class SEGAConcept(io.ComfyNode):
                     "the direction.",
                 ),
                 *_concept_inputs(),
+                io.String.Input(
+                    "prompt", default="", optional=True,
+                    tooltip="The picture's own prompt: link the text that positive is made of. The concept is then "
+                    "measured in its context, 'prompt, text' against positive at any cfg: less else changes, and it "
+                    "works at cfg 1. Empty: the bare text, as in the paper.",
+                ),
             ],
             outputs=[Concepts.Output(display_name="concepts", tooltip="For SEGA Guidance or SEGA Sampler.")],
         )  # fmt: skip
@@ -100,16 +109,18 @@ class SEGAConcept(io.ComfyNode):
     @classmethod
     def execute(
         cls, clip, text, direction="add", scale=5.0, start_percent=0.2, threshold=0.9, end_percent=1.0,
-        concepts=None, mask=None,
+        concepts=None, mask=None, prompt="",
     ) -> io.NodeOutput:  # fmt: skip
         if not text.strip():
             raise ValueError("text is empty; write what should change, for example 'glasses', or bypass this node")
         if clip is None:
             raise ValueError("clip is missing: the checkpoint has no text encoder; connect a CLIP loader")
-        conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        prompt = prompt.strip().rstrip(",").rstrip()
+        conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(f"{prompt}, {text}" if prompt else text))
         return _concept(
-            text.strip(), conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask
-        )
+            text.strip(), conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask,
+            bool(prompt),
+        )  # fmt: skip
 
 
 class SEGAConceptConditioning(io.ComfyNode):
@@ -125,17 +136,28 @@ class SEGAConceptConditioning(io.ComfyNode):
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="What to steer towards, encoded for the steered model."),
                 *_concept_inputs(),
+                io.Conditioning.Input(
+                    "prompt", optional=True,
+                    tooltip="The picture's own prompt: what positive gets. The concept is then appended to it and "
+                    "compared with positive at any cfg: less else changes, and it works at cfg 1.",
+                ),
             ],
             outputs=[Concepts.Output(display_name="concepts", tooltip="For SEGA Guidance or SEGA Sampler.")],
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(
         cls, conditioning, direction="add", scale=5.0, start_percent=0.2, threshold=0.9, end_percent=1.0,
-        concepts=None, mask=None,
+        concepts=None, mask=None, prompt=None,
     ) -> io.NodeOutput:  # fmt: skip
         name = f"concept {len(concepts or ()) + 1}"
-        return _concept(name, conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask)
+        if prompt is not None:
+            check_encoded(conditioning=conditioning, prompt=prompt)
+            conditioning = appended(prompt, conditioning)
+        return _concept(
+            name, conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask,
+            prompt is not None,
+        )  # fmt: skip
 
 
 def _settings_inputs() -> list:
@@ -150,14 +172,16 @@ def _settings_inputs() -> list:
             tooltip="How slowly the momentum changes (β). The paper uses 0.4 to 0.8. Higher: steadier, later to react.",
         ),
         io.Combo.Input(
-            "threshold_over", options=["channel", "latent"], default="channel", advanced=True,
+            "threshold_over", options=list(THRESHOLD_OVER), default="channel", advanced=True,
             tooltip="channel: each latent channel keeps its own strongest positions (the authors' code). latent: the "
-            "strongest of all channels together (the paper's text); channels that barely react stay out.",
+            "strongest of all channels together (the paper's text); channels that barely react stay out. position: "
+            "all channels keep the same positions, where the edit is strongest; less else changes.",
         ),
         io.Combo.Input(
             "base", options=["auto", "negative", "positive"], default="auto", advanced=True,
             tooltip="What a concept's direction starts from. auto: the negative prompt if there is one and cfg is not "
-            "1, else the positive (guidance-distilled models such as Flux).",
+            "1, else the positive (guidance-distilled models such as Flux). Concepts with a prompt of their own always "
+            "start from the positive.",
         ),
     ]  # fmt: skip
 

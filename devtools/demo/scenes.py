@@ -14,7 +14,7 @@ from demo.portraits.renderer import NUISANCE, Portraits, region, render, sample
 
 from ..host import ROOT
 from ..server.client import Prompt
-from ..server.workflows import SEEDS
+from ..server.workflows import SEEDS, holder
 
 SIZE = 128
 MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it
@@ -207,7 +207,8 @@ def filled(
         elif kind == "ImageScaleToTotalPixels":
             inputs["megapixels"] = size * size / MEGAPIXEL
         elif kind == "CLIPTextEncode":
-            inputs["text"] = texts.pop(node["_meta"]["title"], inputs["text"])
+            place, name = holder(changed, inputs, "text")
+            place[name] = texts.pop(node["_meta"]["title"], place[name])
     if texts:
         raise ValueError(f"no prompt of this title in the workflow's group: {', '.join(texts)}")
     for node in changed.values():

@@ -6,16 +6,19 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..host import prepare_comfyui
 from ..paths import given
+from . import context as evaluate_context
 from . import editing as evaluate_editing
 from . import sega as evaluate_sega
 from . import sliders as evaluate_sliders
 
 PROMPT = "a portrait of a person with no hat"
+PARTS = ("model", "edits", "context", "sega", "editing", "sliders")
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
@@ -25,32 +28,48 @@ def steer(lab: Any, text: str, **settings: Any) -> Any:
     return sega.SEGAGuidance.execute(model=lab.model, concepts=concepts).result[0]
 
 
-def figures(out: Path | None, quick: bool) -> dict[str, Any]:
-    """Everything the evaluation page shows. ComfyUI must be prepared. quick: a fraction of the samples."""
-    from demo import evaluate
+def figures(out: Path | None, quick: bool, parts: Sequence[str] = PARTS) -> dict[str, Any]:
+    """What the evaluation page shows. ComfyUI must be prepared. quick: a fraction of the samples."""
     from demo.judge import Judge
     from demo.laboratory import Laboratory
-    from demo.portraits.attributes import ATTRIBUTES
-    from demo.portraits.captions import PRESENT
 
     lab, judge = Laboratory(), Judge.load()
+    made: dict[str, Callable[[], Any]] = {
+        "model": lambda: model(lab, judge, quick),
+        "edits": lambda: edits(lab, judge, quick),
+        "context": lambda: evaluate_context.figures(lab, judge, quick),
+        "sega": lambda: evaluate_sega.figures(lab, judge, out, quick),
+        "editing": lambda: evaluate_editing.figures(lab, judge, out, quick),
+        "sliders": lambda: evaluate_sliders.figures(lab, judge, out, quick),
+    }
+    return {part: made[part]() for part in parts}
+
+
+def model(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
+    """The model itself, without edits."""
+    from demo import evaluate
+
     lab.pictures([1], lab.encode(PROMPT))  # loads the models, so that the next one is a fair time
     started = time.perf_counter()
     lab.pictures([2], lab.encode(PROMPT))
-    result: dict[str, Any] = {
+    return {
         "seconds_per_picture": time.perf_counter() - started,
         "reconstruction_db": evaluate.reconstruction(lab, 32 if quick else 256),
         "judge": evaluate.judge_accuracy(judge, 256 if quick else 2048),
         "faithfulness": evaluate.faithfulness(lab, judge, 64 if quick else 512),
     }
+
+
+def edits(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
+    """One concept with the nodes' defaults, each attribute."""
+    from demo import evaluate
+    from demo.portraits.attributes import ATTRIBUTES
+    from demo.portraits.captions import PRESENT
+
     seeds = [evaluate.EDIT_SEED + i for i in range(8 if quick else 64)]
     texts = {name: PRESENT[name][0].removeprefix("a ") if name in PRESENT else name for name in ATTRIBUTES}
     steered = {name: steer(lab, text) for name, text in texts.items()}
-    result["edits"] = evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
-    result["sega"] = evaluate_sega.figures(lab, judge, out, quick)
-    result["editing"] = evaluate_editing.figures(lab, judge, out, quick)
-    result["sliders"] = evaluate_sliders.figures(lab, judge, out, quick)
-    return result
+    return evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
 
 
 def main() -> int:
@@ -58,11 +77,12 @@ def main() -> int:
     parser.add_argument("--json", type=given, metavar="FILE", help="also write them to a file")
     parser.add_argument("--out", type=given, metavar="DIR", help="folder for the curves")
     parser.add_argument("--quick", action="store_true", help="a fraction of the samples, to see that it runs")
+    parser.add_argument("--part", choices=PARTS, help="only this part of the page")
     options = parser.parse_args()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
     prepare_comfyui()
-    text = json.dumps(figures(options.out, options.quick), indent=1)
+    text = json.dumps(figures(options.out, options.quick, (options.part,) if options.part else PARTS), indent=1)
     sys.stdout.write(text + "\n")
     if options.json is not None:
         options.json.write_text(text + "\n", encoding="utf-8")

@@ -127,7 +127,7 @@ def strength(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
                 pictures = lab.vae.decode(latents).movedim(-1, 1).clamp(0, 1)
                 found[name, scale] = judge.probabilities(pictures) > 0.5
                 if scale:
-                    size = runs[0].measure.sizes()[0]
+                    size = runs[0].report.measure.sizes()[0]
                     after = outcome(found[name, 0.0], found[name, scale], {name: True})
                     rows.append({"cfg": cfg, "scale": scale, "concept": name, "ratio": size.ratio,
                                  "share": size.share, **after})  # fmt: skip

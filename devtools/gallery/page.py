@@ -7,6 +7,7 @@ from typing import Any
 
 from ..demo.scenes import edits
 from ..server.client import Prompt
+from ..server.workflows import holder
 
 STYLE = """
 body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1e1e1e;
@@ -19,7 +20,11 @@ figcaption, li { color: #555; font-size: .9rem; }
 
 def texts(prompt: Prompt) -> dict[str, str]:
     """What a workflow's prompt nodes say, by their titles; negative and empty prompts say nothing about the picture."""
-    found = {n["_meta"]["title"]: n["inputs"]["text"] for n in prompt.values() if n["class_type"] == "CLIPTextEncode"}
+    found = {}
+    for node in prompt.values():
+        if node["class_type"] == "CLIPTextEncode":
+            place, name = holder(prompt, node["inputs"], "text")
+            found[node["_meta"]["title"]] = place[name]
     return {title: text for title, text in found.items() if text and not title.startswith("Negative")}
 
 

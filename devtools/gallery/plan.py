@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ..demo.scenes import SLIDER_NODES, filled, workflow_file
 from ..server.client import Prompt
 from ..server.results import with_previews
-from ..server.workflows import load, to_prompt
+from ..server.workflows import holder, load, to_prompt
 from .checkpoints import Checkpoint, sha256
 
 GRID, SMALLEST = 64, 128  # pixels: what every family can halve often enough, and the host's node can scale to
@@ -232,12 +232,13 @@ def put(name: str, scene: Scene, prompt: Prompt) -> None:
             raise GalleryError(f"scene {name}: its workflow has no node {title!r}; it has {titles}")
         for inputs in nodes:
             for key, value in (given if isinstance(given, dict) else {"text": given}).items():
-                widgets = [widget for widget, held in inputs.items() if not isinstance(held, list)]
-                if key not in widgets:
+                place, place_key = holder(prompt, inputs, key) if key == "text" in inputs else (inputs, key)
+                widgets = [widget for widget, held in place.items() if not isinstance(held, list)]
+                if place_key not in widgets:
                     raise GalleryError(
                         f"scene {name}: node {title!r} has no value {key!r}; it has {', '.join(widgets)}"
                     )
-                inputs[key] = value
+                place[place_key] = value
 
 
 def suited(prompt: Prompt, family: Family) -> None:

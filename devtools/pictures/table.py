@@ -47,9 +47,14 @@ BANGS = recorded(3, "a portrait of a woman with bangs and no hat")
 Captions = dict[Any, str]
 
 
+def as_the_paper(**concept: Any) -> Changes:
+    """The concept of the file by itself, at the nodes' defaults; concept: how it differs from them."""
+    return {CONCEPT: {"prompt": "", "scale": 5.0, **concept}, GUIDANCE: {"threshold_over": "channel"}}
+
+
 def sega(seed: int, name: str, captions: Captions, kind: str = CONCEPT, **concept: Any) -> Picture:
-    """A setting of SEGA; concept: how the concept differs from the file's."""
-    return Picture("sega_one_concept", seed, (WITHOUT, *values(kind, name, captions)), {CONCEPT: concept})
+    """A setting of SEGA; concept: how the concept differs from the nodes' defaults."""
+    return Picture("sega_one_concept", seed, (WITHOUT, *values(kind, name, captions)), as_the_paper(**concept))
 
 
 def slider(seed: int, name: str, captions: Captions, **loader: Any) -> Picture:
@@ -95,7 +100,7 @@ SEGA_PICTURES = {
         (WITHOUT, *values(CONCEPT, "scale", {2.0: "too low", 8.0: "right", 20.0: "too high"})),
         {
             "Positive prompt": {"text": "a portrait of a man with a beard and no hat"},
-            CONCEPT: {"text": "beard", "direction": "remove", "start_percent": 0.1, "threshold": 0.8},
+            **as_the_paper(text="beard", direction="remove", start_percent=0.1, threshold=0.8),
         },
     ),
     "sega-start": sega(
@@ -117,12 +122,15 @@ SEGA_PICTURES = {
             Take("no mask: a hat comes with it"),
             Take("mask over the eyes", {CONCEPT: {"mask": ["eyes", 0]}}, EYES),
         ),
-        {CONCEPT: {"scale": 10.0}},
+        as_the_paper(scale=10.0),
     ),
     "sega-momentum": sega(3, "momentum_scale", {0.0: "the default", 0.5: "the same here", 1.0: "too high"}, GUIDANCE),
     "sega-refresh": sega(3, "refresh", {1: "each step", 2: "the same", 10: "heavier frames"}, GUIDANCE),
     "sega-activity": Picture(
-        "sega_one_concept", 3, (WITHOUT, Take("glasses"), Take("activity", added=activity(3), shows="activity"))
+        "sega_one_concept",
+        3,
+        (WITHOUT, Take("glasses"), Take("activity", added=activity(3), shows="activity")),
+        as_the_paper(),
     ),
     "sega-vectors": Picture(
         "sega_one_concept",
@@ -133,6 +141,7 @@ SEGA_PICTURES = {
             with_bangs("another prompt", CHECKPOINT),
             with_bangs("the same with the vectors", "vectors"),
         ),
+        as_the_paper(),
     ),
 }
 

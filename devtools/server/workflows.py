@@ -56,6 +56,12 @@ def load(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def holder(prompt: Prompt, inputs: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """Where a node's text stands: in its input of that name, or in the primitive that is linked to it."""
+    linked = inputs[name]
+    return (prompt[linked[0]]["inputs"], "value") if isinstance(linked, list) else (inputs, name)
+
+
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
     """The prompt that the page would queue for a workflow."""
     graphs = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}

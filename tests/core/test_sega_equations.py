@@ -9,7 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guidance_core import Concept, Momentum, SigmaWindow, edit_term, keep_strongest, needed, noise_difference
+from guidance_core import (
+    THRESHOLD_OVER,
+    Concept,
+    Momentum,
+    SigmaWindow,
+    edit_term,
+    keep_strongest,
+    needed,
+    noise_difference,
+)
 
 ALWAYS = SigmaWindow(1e9, 0.0)
 SHAPES = st.one_of(
@@ -35,7 +44,7 @@ def noise(shape, seed: int, dtype=torch.float32) -> torch.Tensor:
         min_size=1,
         max_size=4,
     ),
-    over=st.sampled_from(["channel", "latent"]),
+    over=st.sampled_from(THRESHOLD_OVER),
     momentum=st.tuples(st.floats(0, 1), st.floats(0, 0.99)),
     sigma=st.sampled_from([5.0, 3.0, 1.5, 0.4]),
     masked=st.booleans(),
@@ -76,7 +85,7 @@ def test_one_evaluation_equals_the_slow_reference(shape, dtype, concepts, over, 
 @given(
     shape=SHAPES,
     threshold=st.floats(0, 1),
-    over=st.sampled_from(["channel", "latent"]),
+    over=st.sampled_from(THRESHOLD_OVER),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
     seed=st.integers(0, 2**31),
 )
@@ -131,7 +140,7 @@ def test_an_unknown_threshold_space_is_refused():
 @given(
     shape=SHAPES,
     scales=st.lists(st.floats(-10, 10), min_size=1, max_size=5),
-    over=st.sampled_from(["channel", "latent"]),
+    over=st.sampled_from(THRESHOLD_OVER),
     seed=st.integers(0, 2**31),
 )
 def test_threshold_0_is_plain_composable_guidance(shape, scales, over, seed):
@@ -161,7 +170,7 @@ def test_the_threshold_does_not_change_with_the_scale():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("over", ["channel", "latent"])
+@pytest.mark.parametrize("over", THRESHOLD_OVER)
 def test_a_batch_equals_its_singles_bit_for_bit(over, masked):
     differences = {i: noise((3, 4, 7, 5), 10 + i) for i in range(2)}
     concepts = [Concept(5.0, 0.9, ALWAYS), Concept(-3.0, 0.7, ALWAYS)]
@@ -180,7 +189,7 @@ def test_a_batch_equals_its_singles_bit_for_bit(over, masked):
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 7, 5), (3, 4, 2, 5, 4)])
-@pytest.mark.parametrize("over", ["channel", "latent"])
+@pytest.mark.parametrize("over", THRESHOLD_OVER)
 def test_a_batch_with_a_scale_for_each_picture_equals_its_singles_bit_for_bit(over, shape):
     """Also where the scale is 0: such a concept is not evaluated in its single, and the momentum does not wait for it.
     Five evaluations, over both concepts' starts and one end."""

@@ -23,7 +23,7 @@ from devtools.demo.scenes import (
 )  # fmt: skip
 from devtools.demo.serve import EXAMPLE
 from devtools.server.results import with_previews
-from devtools.server.workflows import load, to_prompt
+from devtools.server.workflows import holder, load, to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted({*SCENES, *LEFT_OUT})
@@ -46,6 +46,7 @@ LOADERS = {
     "VAELoader": "vae",
 }  # fmt: skip
 THREE_FILES = {"UNETLoader", "DualCLIPLoader", "VAELoader"}
+PROMPT = "PrimitiveStringMultiline"  # one text for the positive and the concepts
 SCALES = {"ImageScaleToTotalPixels", "FluxKontextImageScale"}
 
 
@@ -108,11 +109,12 @@ def test_it_has_a_thumbnail(name):
 
 def test_it_is_small(name, workflow):
     """8 to 12 nodes, 14 with a picture to load. Not counted are further links of a chain, further loaders of one model,
-    an edit model's second sampler with its decoder, and the pictures of a comparison shown once more."""
+    an edit model's second sampler with its decoder, a prompt's text, and the pictures of a comparison shown once
+    more."""
     kinds = ("SEGAConcept", "SliderLoRALoader", *(["KSampler", "VAEDecode"] if name in EDIT_MODEL else []))
     repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in kinds)
     repeated += max(0, sum(node["type"] in THREE_FILES for node in workflow["nodes"]) - 1)
-    repeated += 0 if name in SWEEP else len(of_type(workflow, "PreviewImage"))
+    repeated += len(of_type(workflow, PROMPT)) + (0 if name in SWEEP else len(of_type(workflow, "PreviewImage")))
     assert 8 <= len(workflow["nodes"]) - repeated <= (14 if name in PICTURE | EDIT_MODEL else 12)
 
 
@@ -306,7 +308,7 @@ def test_one_group_holds_checkpoint_size_or_picture_and_prompts(name, workflow):
     inside = group_nodes(workflow)
     kinds = {node["type"] for node in workflow["nodes"] if str(node["id"]) in inside}
     size = {"LoadImage", *SCALES} if name in PICTURE | EDIT_MODEL else {"EmptyLatentImage"}
-    assert kinds == {node["type"] for node in workflow["nodes"]} & {*LOADERS, "CLIPTextEncode", *size}
+    assert kinds == {node["type"] for node in workflow["nodes"]} & {*LOADERS, "CLIPTextEncode", PROMPT, *size}
     assert kinds >= {"CLIPTextEncode"} | (size - SCALES)
     outside = {node["type"] for node in workflow["nodes"] if str(node["id"]) not in inside}
     assert not kinds & outside
@@ -327,8 +329,9 @@ def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_na
                 assert now["lora_name"] == f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
         elif node["class_type"] == "CLIPTextEncode":
             title = node["_meta"]["title"]
-            assert now["text"] == scene.prompts.get(title, node["inputs"]["text"])
-            assert title in scene.prompts or not now["text"]  # only an empty prompt stays as the file has it
+            place, key = holder(changed, now, "text")
+            assert place[key] == scene.prompts.get(title, node["inputs"]["text"])
+            assert title in scene.prompts or not place[key]  # only an empty prompt stays as the file has it
         elif node["class_type"] == "ImageScaleToTotalPixels":
             assert differing == {"megapixels"}
             assert now["megapixels"] * 1024 * 1024 == 128 * 128

@@ -16,9 +16,9 @@ HEIGHTS = {
     "DiffEditMask": 306, "DiffEditSampler": 166, "DualCLIPLoader": 142, "EmptyLatentImage": 118, "FluxGuidance": 62,
     "FluxKontextImageScale": 34, "ImageCompare": 350, "ImageCompositeMasked": 158, "ImageScaleToTotalPixels": 130,
     "InstructPix2PixGuider": 214, "KSampler": 262, "KSamplerAdvanced": 334, "KSamplerSelect": 62, "LabelledStrip": 130,
-    "LoadImage": 330, "Note": 88, "PreviewImage": 26, "RandomNoise": 82, "ReferenceLatent": 54,
-    "SEGAConcept": 274, "SEGAGuidance": 198, "SamplerCustomAdvanced": 126, "SliderLoRALoader": 194, "SliderSweep": 170,
-    "UNETLoader": 86, "VAEDecode": 54, "VAEEncode": 54, "VAELoader": 86,
+    "LoadImage": 330, "Note": 88, "PreviewImage": 26, "PrimitiveStringMultiline": 88, "RandomNoise": 82,
+    "ReferenceLatent": 54, "SEGAConcept": 298, "SEGAGuidance": 198, "SamplerCustomAdvanced": 126,
+    "SliderLoRALoader": 194, "SliderSweep": 170, "UNETLoader": 86, "VAEDecode": 54, "VAEEncode": 54, "VAELoader": 86,
 }  # fmt: skip
 WIDTH = 225  # the least width
 

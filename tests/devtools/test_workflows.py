@@ -72,7 +72,7 @@ def test_widgets_appended_since_take_their_defaults():
     inputs = to_prompt(workflow(node(1, "SEGAConcept", values=values)), INFO)["1"]["inputs"]
     assert inputs == {
         "text": "glasses", "direction": "remove", "scale": 7.0, "start_percent": 0.3, "threshold": 0.9,
-        "end_percent": 1.0,
+        "end_percent": 1.0, "prompt": "",
     }  # fmt: skip
 
 

@@ -132,7 +132,12 @@ class TestSettings:
 
     def test_unknown_choices(self, concepts, calls):
         refused("base is 'empty'; it must be auto, negative or positive", calls, concepts=concepts, base="empty")
-        refused("threshold_over is 'all'; it must be channel or latent", calls, concepts=concepts, threshold_over="all")
+        refused(
+            "threshold_over is 'all'; it must be channel, latent or position",
+            calls,
+            concepts=concepts,
+            threshold_over="all",
+        )
 
 
 def test_a_concept_of_another_model_family_is_refused_with_both_widths():

@@ -26,8 +26,8 @@ CONCEPT = ["direction", "scale", "start_percent", "threshold", "end_percent", "c
 SETTINGS = ["momentum_scale", "momentum_beta", "threshold_over", "base"]
 REFRESH = ["refresh"]  # appended later
 INPUTS = {
-    "SEGAConcept": ["clip", "text", *CONCEPT],
-    "SEGAConceptConditioning": ["conditioning", *CONCEPT],
+    "SEGAConcept": ["clip", "text", *CONCEPT, "prompt"],
+    "SEGAConceptConditioning": ["conditioning", *CONCEPT, "prompt"],
     "SEGAGuidance": ["model", "concepts", *SETTINGS, *REFRESH],
     "SEGASampler": [
         "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",

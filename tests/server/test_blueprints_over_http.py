@@ -31,7 +31,7 @@ def test_change_one_thing_is_sega_guidance_before_the_sampler(server, object_inf
         "model": ["checkpoint", 0], "clip": ["checkpoint", 1], "vae": ["checkpoint", 2], "positive": ["positive", 0],
         "negative": ["negative", 0], "latent_image": ["latent", 0],
     }  # fmt: skip
-    settings = {key: value for key, value in CONCEPT.items() if key != "end_percent"}
+    settings = {key: value for key, value in CONCEPT.items() if key != "end_percent"} | {"prompt": "a portrait"}
     inner, outputs = inserted(
         FOLDER / "Change one thing (SEGA).json", object_info, **outside, text="glasses", seed=1, **settings, **SAMPLING
     )
@@ -40,7 +40,9 @@ def test_change_one_thing_is_sega_guidance_before_the_sampler(server, object_inf
     prompt["show"] = node("PreviewImage", images=outputs["image"])
     edited = latent(server, prompt)
     expected = guided(seed=1)
-    expected["guidance"]["inputs"]["momentum_scale"] = 0.0  # the node's default
+    expected["guidance"]["inputs"] |= {"momentum_scale": 0.0, "threshold_over": "position"}  # as the blueprint has them
+    (concept,) = [entry for entry in expected.values() if entry["class_type"] == "SEGAConcept"]
+    concept["inputs"]["prompt"] = "a portrait"
     assert torch.equal(edited, latent(server, expected))
     assert not torch.equal(edited, latent(server, plain(seed=1)))
 

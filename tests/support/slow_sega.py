@@ -39,6 +39,19 @@ def keep(psi: np.ndarray, threshold: float, over: str = "channel", mask: np.ndar
     inside = np.ones(psi.shape, dtype=bool) if mask is None else np.broadcast_to(mask, psi.shape) > 0
     kept = np.zeros(psi.shape)
     for b in range(psi.shape[0]):
+        if over == "position":
+            places = [
+                place for place in itertools.product(*(range(n) for n in psi.shape[2:])) if inside[(b, 0, *place)]
+            ]
+            sizes = [
+                float(np.float32(np.sqrt(sum(float(value) ** 2 for value in psi[(b, slice(None), *p)]))))
+                for p in places
+            ]
+            eta = np.float32(np.quantile(np.array(sizes), threshold)) if places else 0.0
+            for place, size in zip(places, sizes, strict=True):
+                if np.float32(size) >= eta:
+                    kept[(b, slice(None), *place)] = psi[(b, slice(None), *place)]
+            continue
         groups = [[c] for c in range(psi.shape[1])] if over == "channel" else [list(range(psi.shape[1]))]
         for channels in groups:
             places = [

@@ -26,7 +26,8 @@ RESTRICTIONS = (
 @dataclass(frozen=True)
 class ConceptInput:
     """One concept as its node was filled in. scale is signed (below 0 = away), one number or, from a sweep, one for
-    each picture of the batch; mask is in picture space."""
+    each picture of the batch; mask is in picture space; in_prompt: whether the conditioning says the picture's own
+    prompt and the concept, so that its direction starts from the positive."""
 
     name: str
     conditioning: Conditioning
@@ -34,6 +35,7 @@ class ConceptInput:
     threshold: float
     window: Window
     mask: Tensor | None = None
+    in_prompt: bool = False
 
     def __post_init__(self) -> None:
         Concept(self.scale, self.threshold, SigmaWindow(1.0, 0.0))  # the core's own range checks

@@ -10,7 +10,7 @@ from typing import Any
 import comfy.sampler_helpers
 import torch
 
-from .concept import RESTRICTIONS, ConceptInput
+from .concept import RESTRICTIONS, ConceptInput, Conditioning
 
 # What the host's text encoders give (tests/nodes/conditioning/test_context.py looks for others in the host's source),
 # and what says what to draw as words do: image prompts, places of words.
@@ -65,6 +65,28 @@ def concept_conds(concept: ConceptInput, context: Context) -> list[dict]:
         cond.pop("hooks", None)
         cond.update((key, value) for key, value in context.items() if cond.get(key) is None)
     return conds
+
+
+def appended(prompt: Conditioning, concept: Conditioning) -> Conditioning:
+    """A prompt's conditioning with a concept's tokens after its own, as the host's Conditioning (Concat) joins them;
+    all else of words is the prompt's, limits and context are the concept's.
+
+    Raises ValueError for conditionings without tokens, and where a model's masks of tokens cannot be joined.
+    """
+    joined = []
+    for tokens, options in concept:
+        first, words = prompt[0]
+        if not (isinstance(tokens, torch.Tensor) and isinstance(first, torch.Tensor)):
+            raise ValueError("prompt and conditioning have no tokens that could be joined; leave prompt unconnected")
+        own = {key: value for key, value in words.items() if key in WORDS}
+        masks = [each.get("attention_mask") for each in (words, options)]
+        if any(mask is not None for mask in masks):
+            ones = [torch.ones(each.shape[:2], dtype=torch.long) for each in (first, tokens)]
+            found = [one if mask is None else mask.to(one) for mask, one in zip(masks, ones, strict=True)]
+            own["attention_mask"] = torch.cat(found, dim=1)
+        others = {key: value for key, value in options.items() if key not in WORDS}
+        joined.append([torch.cat([first, tokens.to(first)], dim=1), {**own, **others}])
+    return joined
 
 
 def in_context(cond: dict, context: Context) -> dict:

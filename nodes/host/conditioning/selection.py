@@ -36,7 +36,7 @@ def shares(conds: Sequence[dict], x: Tensor, timestep: Tensor) -> list[Tensor]:
     (areas with their soft edges, masks, strengths, defaults in what the others leave free). Where nothing holds, all
     weigh the same.
 
-    conds: entries that hold at the timestep. Returns a tensor of x's shape for each.
+    conds: entries that hold at the timestep, at least one. Returns a tensor of x's shape for each.
     """
     weights = [torch.zeros_like(x) for _ in conds]
     for weight, cond in zip(weights, conds, strict=True):
@@ -47,7 +47,7 @@ def shares(conds: Sequence[dict], x: Tensor, timestep: Tensor) -> list[Tensor]:
         for axis in range(len(found.area or ()) // 2):
             place = place.narrow(axis + 2, found.area[axis + len(found.area) // 2], found.area[axis])
         place.copy_(found.mult)
-    free = (1 - sum(weights)).relu() if conds else None  # as finalize_default_conds has it
+    free = (1 - torch.stack(weights).sum(0)).relu()  # as finalize_default_conds has it
     weights = [free if "default" in cond else weight for weight, cond in zip(weights, conds, strict=True)]
-    total = sum(weights)
+    total = torch.stack(weights).sum(0)
     return [torch.where(total > 0, weight / total.clamp_min(1e-30), 1 / len(weights)) for weight in weights]

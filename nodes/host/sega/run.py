@@ -106,7 +106,8 @@ class SEGARun(OfOneRun):
     def register(self) -> None:
         """Put the concepts and this run's wrapper into the guider, which keeps both for this run only."""
         guider = self.guider
-        self.bases = [base_name(guider, self.settings.base) for _ in self.acting]
+        base = base_name(guider, self.settings.base)
+        self.bases = ["positive" if acting.entry.in_prompt else base for acting in self.acting]
         self.report.guided = not cfg_is_one(guider) or any(base != "positive" for base in self.bases)
         self.conds.add([acting.entry for acting in self.acting], self.bases)
         self.report.notes += [

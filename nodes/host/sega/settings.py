@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ....guidance_core import HeldDirections, Momentum
+from ....guidance_core import THRESHOLD_OVER, HeldDirections, Momentum
 from ..conditioning.concept import ConceptInput
 from ..run.patches import PREFIX, Patch, Use, declare
 
@@ -37,8 +37,9 @@ class SEGASettings:
     def __post_init__(self) -> None:
         if self.base not in ("auto", "negative", "positive"):
             raise ValueError(f"base is {self.base!r}; it must be auto, negative or positive")
-        if self.threshold_over not in ("channel", "latent"):
-            raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be channel or latent")
+        if self.threshold_over not in THRESHOLD_OVER:
+            choices = f"{', '.join(THRESHOLD_OVER[:-1])} or {THRESHOLD_OVER[-1]}"
+            raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be {choices}")
         HeldDirections(self.refresh)  # the core's own range checks
         Momentum(self.momentum_scale, self.momentum_beta)
 
