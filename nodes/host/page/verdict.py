@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from ....guidance_core import EditSize
 
 # Below the first ratio an edit is mostly not seen, above the second much else changes: of the guidance, and of the
-# prediction where there is no guidance. Measured on the portraits model (docs/evaluation.md).
-GUIDED, UNGUIDED = (0.3, 1.5), (0.03, 0.3)
+# prediction where there is no guidance (guided), for bare texts and for those in the context of the picture's prompt
+# (in_prompt). Measured on the portraits model (docs/evaluation.md).
+BOUNDS = {(True, False): (0.3, 1.5), (False, False): (0.03, 0.3), (True, True): (0.3, 1.5), (False, True): (0.03, 0.3)}
 
 NO_STEP = "its window holds no step of this run: lower start_percent or raise end_percent"
 
@@ -19,7 +20,8 @@ NO_STEP = "its window holds no step of this run: lower start_percent or raise en
 class Acted:
     """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off;
     size: of its edit, None if it never acted; swept: with another scale for each picture; base: what it was compared
-    with; stronger: what would make more of it; missed: what to do where its window holds no step."""
+    with; stronger: what would make more of it; missed: what to do where its window holds no step; in_prompt: whether it
+    was measured in the context of the picture's prompt."""
 
     name: str
     steps: int | None = None
@@ -28,6 +30,7 @@ class Acted:
     base: str = "positive"
     stronger: tuple[str, ...] = ("raise scale", "lower threshold", "start earlier")
     missed: str = NO_STEP
+    in_prompt: bool = False
 
 
 @dataclass
@@ -64,7 +67,8 @@ def verdict(
     """
     lines = []
     for concept in concepts:
-        lines.append(f"{concept.name}: {_what(concept, steps, guided)}")
+        name = f"{concept.name} in the prompt" if concept.in_prompt else concept.name
+        lines.append(f"{name}: {_what(concept, steps, guided)}")
         advice = _advice(concept, guided)
         if advice:
             lines.append(f"→ {advice}")
@@ -98,7 +102,7 @@ def _advice(concept: Acted, guided: bool) -> str:
         return f"nothing differs from the {concept.base} prompt: try another text"
     if concept.size.ratio is None or concept.swept:
         return ""
-    faint, heavy = GUIDED if guided else UNGUIDED
+    faint, heavy = BOUNDS[guided, concept.in_prompt]
     if concept.size.ratio < faint:
         return "probably too weak to see: " + (" or ".join(concept.stronger) or "try another text")
     if concept.size.ratio > heavy:

@@ -55,7 +55,7 @@ class ActingConcept:
         stronger = tuple(way for way, left in ways.items() if left)
         swept = isinstance(entry.scale, tuple)
         name = base.replace("_", " ").removesuffix(" prompt")
-        return Acted(entry.title, window.steps(levels), None, swept, name, stronger, missed)
+        return Acted(entry.title, window.steps(levels), None, swept, name, stronger, missed, entry.in_prompt)
 
 
 def acting_concepts(entries: Sequence[ConceptInput], model: Any, shape: torch.Size) -> list[ActingConcept]:

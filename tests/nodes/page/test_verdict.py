@@ -13,7 +13,7 @@ import torch
 from semantic_steering.guidance_core import EditSize, Window
 from semantic_steering.nodes.host.lora import fitting as lora_files
 from semantic_steering.nodes.host.page import previews
-from semantic_steering.nodes.host.page.verdict import GUIDED, UNGUIDED, Acted, Evaluations, verdict
+from semantic_steering.nodes.host.page.verdict import BOUNDS, Acted, Evaluations, verdict
 from semantic_steering.nodes.host.run import ksampler as sampling
 from semantic_steering.nodes.host.sega.patch import patch_model
 from semantic_steering.nodes.host.sega.settings import Page, SEGASettings
@@ -152,14 +152,16 @@ def test_every_concept_has_its_line():
     assert lines[-1] == "+50 % evaluations"
 
 
-@pytest.mark.parametrize(("guided", "bounds"), [(True, GUIDED), (False, UNGUIDED)])
-def test_advice_where_it_is_too_weak_or_too_strong(guided, bounds):
-    faint, heavy = bounds
+@pytest.mark.parametrize(("guided", "in_prompt"), BOUNDS)
+def test_advice_where_it_is_too_weak_or_too_strong(guided, in_prompt):
+    faint, heavy = BOUNDS[guided, in_prompt]
 
     def said(ratio):
-        return verdict([Acted("glasses", 16, EditSize(ratio, 0.08))], 20, Evaluations(40, 16), guided).split(";\n")
+        acted = Acted("glasses", 16, EditSize(ratio, 0.08), in_prompt=in_prompt)
+        return verdict([acted], 20, Evaluations(40, 16), guided).split(";\n")
 
     assert said(faint)[0].endswith("+40 % evaluations")
+    assert said(faint)[0].startswith("glasses in the prompt: " if in_prompt else "glasses: ")
     assert said(faint) == said(faint)[:1]
     assert len(said(heavy)) == 1
     assert "raise scale" in said(0.99 * faint)[1]
