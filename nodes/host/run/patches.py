@@ -16,6 +16,7 @@ from typing import Any
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 PREFIX = "semantic_steering."
+ALTERNATIVE = "+"  # in the key of a conditioning that is evaluated in another one's place, never beside it
 
 
 class Use(Enum):
@@ -76,8 +77,8 @@ def carried(model: Any) -> list[Patch]:
 
 
 def added_conditionings(conds: Mapping[str, Any]) -> int:
-    """How many of a run's conditionings the pack has put there, beside the guider's own."""
-    return sum(key.startswith(f"{patch}.") for key in conds for patch in REGISTER)
+    """How many conditionings the pack has put into a run, beside the guider's own, that can be evaluated at once."""
+    return sum(key.startswith(f"{patch}.") for key in conds if ALTERNATIVE not in key for patch in REGISTER)
 
 
 def check_unsteered(model: Any, use: Use) -> None:

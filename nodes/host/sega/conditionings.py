@@ -13,6 +13,7 @@ from ..conditioning.checks import check_width
 from ..conditioning.concept import ConceptInput
 from ..conditioning.context import Context, concept_conds, context_of, differences, in_context
 from ..conditioning.selection import holding, limited, limited_in_place, shares
+from ..run.patches import ALTERNATIVE
 from .settings import SEGA
 
 
@@ -20,12 +21,14 @@ from .settings import SEGA
 class Base:
     """What says the same as one of the guider's own conditionings, in a concept's context.
 
-    name: of the guider's own; whole: whether the guider's own estimate is the base wherever it holds; copies: keys of
-    copies over the whole picture and run, one for each of its entries (none where they are never needed).
+    name: of the guider's own; apart: in what each of its entries differs from the context; mixed: whether the guider's
+    own estimate holds more than this; copies: keys of copies over the whole picture and run, one for each entry (none
+    where they are never needed).
     """
 
     name: str
-    whole: bool
+    apart: tuple[tuple[str, ...], ...] = ()
+    mixed: bool = False
     copies: tuple[str, ...] = ()
 
 
@@ -56,7 +59,7 @@ class RunConditionings:
     def __init__(self, guider: Any):
         self.guider = guider  # which gets other lists in its conds when the run begins
         self.prefix = f"{SEGA.key}.{len(self._of_all())}"
-        self.apart: dict[str, list[str]] = {}  # by the name of a base: in what its context is not the concepts'
+        self.apart: dict[str, set[str]] = {}  # by the name of a base that is evaluated again: in what it differs
         self._directions: list[list[Direction]] = []  # by concept, then by the positive's context
         self._contexts: list[int] = []  # of each entry of the positive
         self._entries = {name: len(conds) for name, conds in guider.conds.items()}
@@ -81,37 +84,30 @@ class RunConditionings:
             for number, context in enumerate(contexts):
                 concept = concept_conds(entry, context)
                 check_width(entry, concept, conds["positive"])
-                base = self._base(name, number, context_of(concept[0]), made)
+                base = self._base(name, context_of(concept[0]), made)
                 kind = "positive" if base.copies or name == "positive" else "negative"
                 for cond in concept:  # which counts on models that know how good a picture is (SDXL's refiner)
                     cond["prompt_type"] = kind
-                key = f"{self.prefix}.concept.{i}" + (f".{number}" if number else "")
+                key = f"{self.prefix}.concept.{i}" + (f"{ALTERNATIVE}{number}" if number else "")
                 conds[key] = concept
                 directions.append(Direction(key, base))
             self._directions.append(directions)
 
-    def _base(self, name: str, number: int, context: Context, made: list[tuple[Context, Base]]) -> Base:
-        """The base of that name in a concept's context: one that is there already, or a new one. number: of the
-        positive's context, whose entries alone have to have the concept's."""
+    def _base(self, name: str, context: Context, made: list[tuple[Context, Base]]) -> Base:
+        """The base of that name in a concept's context: one that is there already, or a new one."""
         for known, base in made:
             if base.name == name and not differences(known, context):
                 return base
-        own = self.guider.conds[name]
-        beside = [
-            differences(self._handed_on(cond, name), context)
-            for i, cond in enumerate(own)
-            if name != "positive" or self._contexts[i] == number
-        ]
-        apart = sorted({key for keys in beside for key in keys})
-        if apart:
-            self.apart[name] = sorted({*self.apart.get(name, ()), *apart})
-        whole = not apart and not mixes_outputs(self.guider.model_options)
+        own, mixed = self.guider.conds[name], mixes_outputs(self.guider.model_options)
+        apart = tuple(tuple(differences(self._handed_on(cond, name), context)) for cond in own)
         copies = []
-        if not whole or any(limited(cond) for cond in own):
+        if mixed or any(apart) or any(map(limited, own)):
             for i, cond in enumerate(own):
-                copies.append(f"{self.prefix}.base.{len(made)}.{i}")
+                # Of entries for different times one is evaluated.
+                mark = ALTERNATIVE if i and not limited_in_place(cond) else "."
+                copies.append(f"{self.prefix}.base.{len(made)}{mark}{i}")
                 self.guider.conds[copies[-1]] = [in_context(cond, context)]
-        made.append((context, Base(name, whole, tuple(copies))))
+        made.append((context, Base(name, apart, mixed, tuple(copies))))
         return made[-1][1]
 
     def _handed_on(self, cond: dict, name: str) -> Context:
@@ -140,8 +136,11 @@ class RunConditionings:
             return []
         own = self._own(base.name)
         found = holding(own, float(timestep.flatten()[0]))
-        if base.whole and found and not any(limited_in_place(own[i]) for i in found):
+        apart = {key for i in found for key in base.apart[i]}
+        if found and not (base.mixed or apart or any(limited_in_place(own[i]) for i in found)):
             return []
+        if apart:
+            self.apart.setdefault(base.name, set()).update(apart)
         if len(found) == 1 or len(own) == 1:
             return [Part(base.copies[found[0] if found else 0])]
         used = found or range(len(own))

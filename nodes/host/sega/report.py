@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,12 +68,12 @@ class Report:
             titles = [entry.title for entry in self.given]
             show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)
 
-    def verdict(self, active: Mapping[int, Acted], steps: int) -> str:
+    def verdict(self, active: Mapping[int, Acted], steps: int, again: Sequence[str]) -> str:
         """What the finished run did, for people. active: for each concept that could act, by its place, all but its
-        size; steps: of the run. Waits for the device once."""
+        size; steps: of the run; again: lines about what was evaluated once more. Waits for the device once."""
         sizes = self.measure.sizes()
         acted = [
             replace(active[place], size=sizes.get(place)) if place in active else Acted(entry.title)
             for place, entry in enumerate(self.given)
         ]
-        return verdict(acted, steps, self.evaluations, self.guided, self.notes)
+        return verdict(acted, steps, self.evaluations, self.guided, [*self.notes, *again])

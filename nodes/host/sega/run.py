@@ -110,10 +110,6 @@ class SEGARun(OfOneRun):
         self.bases = ["positive" if acting.entry.in_prompt else base for acting in self.acting]
         self.report.guided = not cfg_is_one(guider) or any(base != "positive" for base in self.bases)
         self.conds.add([acting.entry for acting in self.acting], self.bases)
-        self.report.notes += [
-            f"the {name} is evaluated once more, with the {', '.join(keys)} of the concepts".replace("_", " ")
-            for name, keys in self.conds.apart.items()
-        ]
         count_in_run(guider.model_options)
         for kind, wrapper in (
             (WrappersMP.PREDICT_NOISE, self._predict_noise),
@@ -148,7 +144,11 @@ class SEGARun(OfOneRun):
             acting.place: acting.told(self.clock.levels, base)
             for acting, base in zip(self.acting, self.bases, strict=True)
         }
-        return self.report.verdict(active, len(self.clock.levels) - 1)
+        again = [
+            f"the {name} is evaluated once more, with the {', '.join(sorted(keys))} of the concepts".replace("_", " ")
+            for name, keys in self.conds.apart.items()
+        ]
+        return self.report.verdict(active, len(self.clock.levels) - 1, again)
 
     def _predict_noise(
         self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None

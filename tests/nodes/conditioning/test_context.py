@@ -148,6 +148,16 @@ def test_the_verdict_says_why_there_is_one_evaluation_more():
     assert "once more" not in said[1].verdict()
 
 
+@pytest.mark.parametrize("base", DIFFERENCE)
+def test_two_positives_at_once_with_contexts_of_their_own(base):
+    """The concept takes the first one's; the base is both texts in that."""
+    positive = [*tiny_models.stub_cond(1), *tiny_models.stub_cond(4, guidance=3.5)]
+    found, _ = run(positive, TARGET, base=base)
+    both = (tiny_models.eps_of(POSITIVE) + tiny_models.eps_of(tiny_models.stub_cond(4))) / 2
+    expected = SCALE * (tiny_models.eps_of(TARGET) - (both if base == "positive" else tiny_models.eps_of(NEGATIVE)))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
 PARTS = [  # of the positive, as the host's nodes make them for a part of the run
     tiny_models.stub_cond(1, start_percent=0.0, end_percent=0.5),
     tiny_models.stub_cond(1, guidance=3.5, start_percent=0.5, end_percent=1.0),

@@ -94,6 +94,15 @@ def test_the_memory_estimate_counts_the_concepts(count, batch, monkeypatch):
     assert asked >= batch * (2 + count)
 
 
+def test_the_memory_estimate_counts_one_of_the_parts_for_different_times(monkeypatch):
+    scheduled = [
+        *tiny_models.stub_cond(2, start_percent=0.0, end_percent=0.5),
+        *tiny_models.stub_cond(3, start_percent=0.5, end_percent=1.0),
+    ]
+    model = tiny_models.steer(tiny_models.stub_model(), tiny_models.concept(CONCEPTS[0]))
+    assert memory_batches(model, monkeypatch, negative=scheduled) == 4
+
+
 def test_the_memory_estimate_counts_an_extra_copy_of_the_base(monkeypatch):
     limited = tiny_models.stub_cond(2, start_percent=0.0, end_percent=0.5)
     model = tiny_models.steer(tiny_models.stub_model(), tiny_models.concept(CONCEPTS[0]))
