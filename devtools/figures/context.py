@@ -20,7 +20,7 @@ WAYS = (
     (5.0, "bare", "channel", 5.0), (5.0, "bare", "channel", 3.0), (5.0, "joined", "channel", 5.0),
     (5.0, "prompt", "channel", 3.0), (5.0, "prompt", "position", 5.0), (5.0, "prompt", "position", 3.0),
     (1.0, "bare", "channel", 2.0), (1.0, "joined", "channel", 2.0), (1.0, "prompt", "channel", 2.0),
-    (1.0, "prompt", "position", 2.0),
+    (1.0, "prompt", "position", 2.0), (1.0, "prompt", "position", 3.0),
 )  # fmt: skip
 STRENGTHS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 # A thing that the prompt itself asks for: (text, way, scale); below 0 is away from it.

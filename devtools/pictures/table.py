@@ -48,8 +48,8 @@ Captions = dict[Any, str]
 
 
 def as_the_paper(**concept: Any) -> Changes:
-    """The concept of the file by itself, at the nodes' defaults; concept: how it differs from them."""
-    return {CONCEPT: {"prompt": "", "scale": 5.0, **concept}, GUIDANCE: {"threshold_over": "channel"}}
+    """The concept of the file by itself, as the nodes' defaults have it; concept: how it differs from them."""
+    return {CONCEPT: {"prompt": "", **concept}, GUIDANCE: {"threshold_over": "channel"}}
 
 
 def sega(seed: int, name: str, captions: Captions, kind: str = CONCEPT, **concept: Any) -> Picture:

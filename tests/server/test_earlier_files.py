@@ -1,7 +1,7 @@
 """Workflow files of earlier versions still open and run: every value is read as the input that it was saved for.
 
 earlier/ holds files as they were before a node got further inputs. sega_one_concept.json is from before SEGA Guidance's
-`refresh` and what came after it.
+`refresh` and what came after it, change_one_thing.json from before SEGA Concept's `prompt`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ SAVED = {
             "momentum_scale": 0.1, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto",
         },
     },
+    "change_one_thing": {
+        "SEGAConcept": {
+            "text": "glasses", "direction": "add", "scale": 5.0, "start_percent": 0.2, "threshold": 0.9,
+            "end_percent": 1.0,
+        },
+        "SEGAGuidance": {
+            "momentum_scale": 0.0, "momentum_beta": 0.4, "threshold_over": "channel", "base": "auto", "refresh": 1,
+        },
+    },
 }  # fmt: skip
 
 
@@ -45,7 +54,7 @@ def test_an_earlier_file_runs_with_the_values_that_it_holds(server, object_info,
         options = {**fields["required"], **fields.get("optional", {})}
         for later in kinds[kind].keys() - values.keys():  # sockets, and what was appended since
             assert isinstance(kinds[kind][later], list) or kinds[kind][later] == options[later][1]["default"]
-    prompt = override(workflow, prompt, checkpoint.name, 64, SCENES[name], seed=3)
+    prompt = override(workflow, prompt, checkpoint.name, 64, SCENES["sega_one_concept"], seed=3)
     for entry in prompt.values():
         if entry["class_type"] == "KSampler":
             entry["inputs"]["steps"] = 4

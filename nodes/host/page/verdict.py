@@ -11,7 +11,12 @@ from ....guidance_core import EditSize
 # Below the first ratio an edit is mostly not seen, above the second much else changes: of the guidance, and of the
 # prediction where there is no guidance (guided), for bare texts and for those in the context of the picture's prompt
 # (in_prompt). Measured on the portraits model (docs/evaluation.md).
-BOUNDS = {(True, False): (0.3, 1.5), (False, False): (0.03, 0.3), (True, True): (0.3, 1.5), (False, True): (0.03, 0.3)}
+BOUNDS = {
+    (True, False): (0.3, 1.5),
+    (False, False): (0.03, 0.3),
+    (True, True): (0.25, 1.5),
+    (False, True): (0.02, 0.15),
+}
 
 NO_STEP = "its window holds no step of this run: lower start_percent or raise end_percent"
 
