@@ -161,6 +161,11 @@ def picture_latent(model: Any, latent: dict) -> Tensor:
             "the picture's or the video's part alone"
         )
     samples = comfy.sample.fix_empty_latent_channels(model, samples)
+    if samples.is_nested:  # what some models make of an empty latent
+        raise ValueError(
+            "model takes packed latents (several parts, as audio with video), which cannot be inverted; connect a "
+            "model of pictures or videos alone"
+        )
     check_channels(model, samples.shape)
     layout = model.get_model_object("latent_format")
     if samples.ndim != 2 + layout.latent_dimensions:

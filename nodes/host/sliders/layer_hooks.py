@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import comfy.model_prefetch
 import comfy.utils
 import torch
 from comfy.weight_adapter.bypass import BypassForwardHook, get_module_type_info
@@ -136,7 +137,8 @@ class _Hook:
             return None
         x = args[0]
         if self._prepared is None:  # in the run's own device and precision, once a run
-            self._prepared = _Prepared(self.layer, module, x, output)
+            with _outside_memory_graph():
+                self._prepared = _Prepared(self.layer, module, x, output)
         return output + self._prepared.share(x, output, self._for_entries(strengths, len(x))).to(output.dtype)
 
     def _for_entries(self, strengths: Tensor, entries: int) -> Tensor:
@@ -150,6 +152,12 @@ class _Hook:
                 "different strengths in one batch. Sample each strength in a run of its own, with apply_to both"
             )
         return strengths.repeat_interleave(entries // given, 0)
+
+
+def _outside_memory_graph() -> contextlib.AbstractContextManager:
+    """Around tensors that are made in a forward pass and stay: hosts that run a network's blocks inside a graph of
+    their memory take back at a block's end what was made in it."""
+    return getattr(comfy.model_prefetch, "pause_malloc_graph", contextlib.nullcontext)()
 
 
 class _Prepared:

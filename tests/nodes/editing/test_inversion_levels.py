@@ -110,6 +110,15 @@ def test_a_latent_that_cannot_be_inverted_is_refused(samples, message, model):
     assert not calls.seen
 
 
+def test_a_model_that_packs_an_empty_latent_is_refused(model, monkeypatch):
+    """ComfyUI gives an empty latent the parts that such a model (video with sound) expects."""
+    calls = tiny_models.recorded(model)
+    monkeypatch.setattr(comfy.sample, "fix_empty_latent_channels", lambda _, samples: NestedTensor([samples, samples]))
+    with pytest.raises(ValueError, match="model takes packed latents"):
+        invert(calls.model, TEXT, torch.zeros(1, *tiny_models.SIZE))
+    assert not calls.seen
+
+
 @pytest.mark.parametrize("steps", [3, 9, 30, 48, 100])
 def test_the_denoise_that_the_error_names_is_enough(steps, model):
     with pytest.raises(ValueError, match="leaves no step") as refused:

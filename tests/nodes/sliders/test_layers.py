@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 
+import comfy.model_prefetch
 import pytest
 import tiny_models
 import torch
 from comfy.weight_adapter.lora import LoRAAdapter
 from semantic_steering.nodes.host.sliders.layer_hooks import LayerHooks
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROWS, COLUMNS, RANK = 5, 6, 2
 UP, DOWN = tiny_models.noise(ROWS, RANK, seed=1), tiny_models.noise(RANK, COLUMNS, seed=2)
@@ -65,5 +68,45 @@ def test_nothing_of_an_evaluation_is_kept(name):
             kept = [weakref.ref(x), weakref.ref(network.layer(x))]
         del x
         assert [ref() for ref in kept] == [None, None]
+    finally:
+        hooks.remove()
+
+
+class Made(TorchDispatchMode):
+    """Each tensor that is made while this is open, and whether the host's memory graph was paused then."""
+
+    def __init__(self):
+        super().__init__()
+        self.paused, self.tensors = False, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        self.tensors.append((weakref.ref(found), self.paused))
+        return found
+
+    @contextlib.contextmanager
+    def pause(self):
+        self.paused = True
+        yield
+        self.paused = False
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_what_stays_for_the_run_is_made_outside_of_the_hosts_memory_graph(name, monkeypatch):
+    """Newer hosts have one on a GPU, around each block of a network."""
+    made, hooks, network = Made(), LayerHooks(), torch.nn.Module()
+    monkeypatch.setattr(comfy.model_prefetch, "pause_malloc_graph", made.pause, raising=False)
+    network.layer = Layer(torch.float16)
+    hooks.attach([SLIDERS[name][0]], [network])
+    x = tiny_models.noise(2, COLUMNS, seed=5).half()
+    try:
+        hooks.strengths[id(network)].value = STRENGTHS
+        with made, torch.no_grad():
+            network.layer(x)
+            left = [paused for tensor, paused in made.tensors if tensor() is not None]
+            made.tensors.clear()
+            network.layer(x)
+        assert left and all(left)
+        assert made.tensors and not any(paused for _, paused in made.tensors), "the layer's work itself is in it"
     finally:
         hooks.remove()
