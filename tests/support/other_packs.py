@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.samplers
 import torch
@@ -174,3 +177,82 @@ class ScheduledCFGGuider(comfy.samplers.CFGGuider):
         return comfy.samplers.sampling_function(
             self.inner_model, x, timestep, uncond, self.conds.get("positive"), cfg, model_options, seed
         )
+
+
+def evolved_sampling(model: Any, length: int, motion: float = 0.0, settings: Any = None) -> Any:
+    """Kosinkadink/ComfyUI-AnimateDiff-Evolved d8d163c, Use Evolved Sampling: for the length of a run its own guidance
+    in the host's place, contexts of `length` frames (static, one in common, all of one weight), and what its motion
+    models do to a forward pass: each frame takes `motion` of its context's mean."""
+
+    def guidance(
+        model: Any, x: Tensor, timestep: Tensor, uncond: Any, cond: Any, cond_scale: float, model_options: Any = None,
+        seed: Any = None,
+    ) -> Tensor:  # fmt: skip
+        options = model_options.copy()
+        options["transformer_options"] = transformer = options["transformer_options"].copy()
+        transformer["ad_params"] = {"full_length": transformer["ADGS"], "sub_idxs": None}
+        one = math.isclose(cond_scale, 1.0) and not options.get("disable_cfg1_optimization", False)
+        found = comfy.samplers.calc_cond_batch(model, [cond, None if one else uncond], x, timestep, options)
+        return comfy.samplers.cfg_function(model, *found, cond_scale, x, timestep, options, cond, uncond)
+
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider, host = executor.class_obj, comfy.samplers.sampling_function
+        own = guider.model_options
+        guider.model_options = comfy.model_patcher.create_model_options_clone(own)
+        guider.model_options["transformer_options"]["ADGS"] = len(args[1])
+        comfy.samplers.sampling_function = guidance
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            guider.model_options, comfy.samplers.sampling_function = own, host
+
+    def resized(cond: list[dict] | None, batch: int, frames: list[int]) -> list[dict] | None:
+        def part(value: Any) -> Any:
+            held = getattr(value, "cond", None)
+            chosen = isinstance(held, Tensor) and len(held) == batch
+            return value._copy_with(held[frames]) if chosen else value
+
+        return None if cond is None else [
+            {**entry, "model_conds": {key: part(value) for key, value in entry["model_conds"].items()}}
+            for entry in cond
+        ]  # fmt: skip
+
+    def contexts(executor: Any, model: Any, conds: list, x: Tensor, timestep: Tensor, options: dict) -> list[Tensor]:
+        whole = options["transformer_options"]["ADGS"]
+        if whole <= length:
+            return executor(model, conds, x, timestep, options)
+        starts = [*range(0, whole - length, length - 1), whole - length]
+        out, counts = [torch.zeros_like(x) for _ in conds], torch.zeros(len(x), *[1] * (x.ndim - 1))
+        for frames in (list(range(start, start + length)) for start in starts):
+            options["transformer_options"]["ad_params"]["sub_idxs"] = frames
+            parts = [resized(cond, len(x), frames) for cond in conds]
+            for total, found in zip(out, executor(model, parts, x[frames], timestep[frames], options), strict=True):
+                total[frames] += found
+            counts[frames] += 1
+        return [total / counts for total in out]
+
+    def apply_model(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        params = args[4]["ad_params"]
+        frames = x.unflatten(0, (-1, len(params["sub_idxs"] or range(params["full_length"]))))
+        mixed = (1 - motion) * frames + motion * frames.mean(1, keepdim=True)
+        return executor(mixed.flatten(0, 1), *args, **kwargs)
+
+    model, kinds = model.clone(), comfy.patcher_extension.WrappersMP
+    model.add_wrapper_with_key(kinds.OUTER_SAMPLE, "ADE", outer_sample)
+    model.add_wrapper_with_key(kinds.CALC_COND_BATCH, "ADE", contexts)
+    model.add_wrapper_with_key(kinds.APPLY_MODEL, "ADE_special_model_apply_model", apply_model)
+    model.set_attachments("ADE_sample_settings", settings or EvolvedSettings())
+    return model
+
+
+class NothingToInject:
+    def is_empty(self) -> bool:
+        return True
+
+
+@dataclass
+class EvolvedSettings:
+    """Of its sample_settings what has a run sampled more than once."""
+
+    iteration_opts: Any = field(default_factory=lambda: SimpleNamespace(iterations=1))
+    image_injection: Any = field(default_factory=NothingToInject)

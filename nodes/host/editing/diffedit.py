@@ -18,6 +18,8 @@ from ..conditioning.checks import check_encoded, check_height_and_width
 from ..conditioning.concept import Conditioning, restrictions_in
 from ..conditioning.masks import fitted, to_cells
 from ..page.progress import show_text, stop_if_cancelled
+from ..run.batched_call import BatchedCall
+from ..run.evolved_sampling import check_motion, guidance_is_replaced
 from ..run.ksampler import picture_size
 from ..run.samplers import guider_for, run_sampler
 from .inversion import Inversion
@@ -29,6 +31,34 @@ WEIGHTS = ("strength", "mask_strength", "set_area_to_bounds")
 NEEDS_A_PICTURE = "{} needs a picture or a video"
 # The host keeps this much of its free memory for what its estimate does not see.
 MEMORY_MARGIN = 1.5
+
+
+class TargetAndSource(BatchedCall):
+    """The estimates for the two conditionings of a mask, in one call where the model's patches allow it."""
+
+    found: list[Tensor]
+
+    def __init__(self, conds: dict[str, list], model_options: dict):
+        super().__init__(model_options)
+        self.conds = conds
+
+    def __call__(self, args: dict) -> list[Tensor]:
+        conds = [self.conds["positive"], self.conds["source"]]
+        if has_image_prompt(args["model_options"]) or mixes_outputs(args["model_options"]):
+            # Index 1 is the negative's to such patches, but source is a positive like target.
+            self.found = [self.asked(args, [cond])[0] for cond in conds]
+        else:
+            self.found = self.asked(args, conds)
+        return [estimate.clone() for estimate in self.found]  # a guidance may write into them
+
+    def ask(self, model: Any, x: Tensor, level: Tensor, options: dict) -> list[Tensor]:
+        """By another pack's guidance where one is in the host's place: it makes ready what its estimates need."""
+        if guidance_is_replaced():
+            source, target = self.conds["source"], self.conds["positive"]
+            comfy.samplers.sampling_function(model, x, level, source, target, 2.0, self.within(options))
+        else:
+            self({"conds": [], "input": x, "sigma": level, "model": model, "model_options": options})
+        return self.found
 
 
 @dataclass
@@ -57,13 +87,8 @@ class DifferenceSampler(comfy.samplers.Sampler):
             noisy = chunk.to(latent_image.device).repeat_interleave(batch, dim=0)
             level = torch.full((len(noisy),), sigma, device=noisy.device)
             x = model.model_sampling.noise_scaling(level, noisy, latent_image.repeat(len(chunk), *[1] * len(shape)))
-            conds = [model_wrap.conds["positive"], model_wrap.conds["source"]]
-            options = extra_args["model_options"]
-            if has_image_prompt(options) or mixes_outputs(options):
-                # Index 1 is the negative's to such patches, but source is a positive like target.
-                target, source = (comfy.samplers.calc_cond_batch(model, [cond], x, level, options)[0] for cond in conds)
-            else:
-                target, source = comfy.samplers.calc_cond_batch(model, conds, x, level, options)
+            call = TargetAndSource(model_wrap.conds, extra_args["model_options"])
+            target, source = call.ask(model, x, level, extra_args["model_options"])
             total = total.to(x.device) + len(chunk) * difference_map(noise_difference(target, source, sigma), batch)
             done += len(chunk)
             progress.update_absolute(done, self.maps)
@@ -74,7 +99,9 @@ class DifferenceSampler(comfy.samplers.Sampler):
 
     def _maps_a_call(self, model_wrap: Any, latent_image: Tensor) -> int:
         """As many maps as the host's own estimate says fit into free memory, source and target together; at least 1
-        (of one map the host itself splits source and target where they do not fit)."""
+        (of one map the host itself splits source and target where they do not fit). Where a batch is one video, 1."""
+        if guidance_is_replaced():
+            return 1
         free = model_wrap.model_patcher.get_free_memory(latent_image.device)
         for maps in range(self.maps, 1, -1):
             rows = maps * len(latent_image)
@@ -119,6 +146,7 @@ def estimate_difference(
     check_unlimited(target, "target")
     if samples.ndim > 4 and len(samples) > 1 and samples.shape[2] > 1:
         raise ValueError(f"latent_image holds {len(samples)} videos; a mask is made for one at a time")
+    check_motion(model, "DiffEdit Mask")
     guider = guider_for(model, {"positive": target, "source": source})
     # "positive" also for the source: aesthetic scores and the like must not be what the two differ in.
     for conds in guider.original_conds.values():

@@ -12,11 +12,13 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..conditioning.attention_patches import has_image_prompt
+from .evolved_sampling import guidance_is_replaced
 from .patches import PREFIX, OfOneRun, added_conditionings
 
 # What the host's guidance calls for its estimates, in model_options.
 SLOT = "sampler_calc_cond_batch_function"
 COUNT_KEY = f"{PREFIX}run.count"
+CALL_KEY = f"{PREFIX}run.call"
 
 
 def estimates(args: dict) -> list[Tensor]:
@@ -35,10 +37,25 @@ class BatchedCall(OfOneRun):
 
     def __init__(self, model_options: dict):
         self.previous = model_options.get(SLOT, estimates)
+        self.reached = False
 
     def within(self, model_options: dict) -> dict:
-        """Model options with this call in the slot."""
-        return {**model_options, SLOT: self}
+        """Model options with this call in the slot, and before all else where another guidance asks past it."""
+        options = {**model_options, SLOT: self}
+        if guidance_is_replaced():
+            options["transformer_options"] = transformer = {**options.get("transformer_options", {})}
+            transformer["wrappers"] = wrappers = {**transformer.get("wrappers", {})}
+            others = dict(wrappers.get(WrappersMP.CALC_COND_BATCH, {}))
+            first = [self._past_the_slot, *others.pop(CALL_KEY, [])]
+            wrappers[WrappersMP.CALC_COND_BATCH] = {CALL_KEY: first, **others}
+        return options
+
+    def _past_the_slot(
+        self, executor: Any, model: Any, conds: list, x: Tensor, timestep: Tensor, model_options: dict
+    ) -> list[Tensor]:
+        if self.reached or len(conds) != 2:
+            return executor(model, conds, x, timestep, model_options)
+        return self({"conds": conds, "input": x, "sigma": timestep, "model": model, "model_options": model_options})
 
     def __call__(self, args: dict) -> list[Tensor]:
         raise NotImplementedError
@@ -69,6 +86,7 @@ class BatchedCall(OfOneRun):
 
     def asked(self, args: dict, conds: list) -> list[Tensor]:
         """The estimates of `conds`, from what stood in the slot before."""
+        self.reached = True
         return self.previous({**args, "conds": conds})
 
 

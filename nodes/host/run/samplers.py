@@ -12,6 +12,8 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
+from .evolved_sampling import check_one_pass
+
 logger = logging.getLogger("semantic_steering")
 
 MODEL_FUNCTION = "model_function_wrapper"
@@ -25,6 +27,7 @@ def takes_steps_back(sampler: Any) -> bool:
 
 def guider_for(model: Any, conds: dict[str, Any], cfg: float = 1.0) -> Any:
     """The host's guider with the given conditionings, of a model that is asked in every step."""
+    check_one_pass(model)
     guider = comfy.samplers.CFGGuider(without_step_caches(model))
     guider.inner_set_conds(conds)
     guider.set_cfg(cfg)

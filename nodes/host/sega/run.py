@@ -19,6 +19,7 @@ from ..conditioning.masks import latent_mask
 from ..page.progress import stop_if_cancelled
 from ..page.verdict import NO_STEP, Acted
 from ..run.batched_call import count_in_run
+from ..run.evolved_sampling import check_motion
 from ..run.patches import OfOneRun, check_one_model
 from ..run.step_clock import StepClock
 from . import continuing
@@ -87,6 +88,7 @@ class SEGARun(OfOneRun):
         self.report = Report(steering, torch.Size(latent_shapes[0]), model.get_model_object("latent_format"))
         limited = any(entry.limited for entry in steering.concepts)
         check_one_model(guider, SEGA)
+        check_motion(model, SEGA.name)
         check_positive(guider)
         check_latent(model, latent_shapes, pictures=limited or self.report.activity is not None)
         self.acting = acting_concepts(steering.concepts, model, torch.Size(latent_shapes[0]))
