@@ -1,6 +1,12 @@
 """ComfyUI's door to the pack."""
 
-from comfy_api.latest import ComfyExtension, io
+try:
+    from comfy_api.latest import ComfyExtension, io
+except ImportError as problem:  # ComfyUI shows a pack's error as it is
+    raise ImportError(
+        f"Semantic Steering needs ComfyUI 0.30.0 or newer ({problem}; ComfyUI 0.3.48 was the first with "
+        "comfy_api.latest): update ComfyUI"
+    ) from problem
 
 WEB_DIRECTORY = "./web"
 

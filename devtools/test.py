@@ -1,7 +1,10 @@
-"""`dev.py test [--fast | --compat] [pytest arguments]`: the suite. Lint and type checks are tests like all others.
+"""`dev.py test [--fast | --compat] [--host PATH] [--frontend VERSION] [pytest arguments]`: the suite. Lint and type
+checks are tests like all others.
 
 --fast runs what is worth running again and again: the mathematics and the nodes, without the tests marked slow.
---compat runs the tests that make docs/compatibility.md instead, whole models among them, and writes the page.
+--compat runs the tests that make docs/compatibility.md instead, whole models among them, and writes the page; with
+--host or --frontend it runs the suite's parts there, and writes what passed into the page and the README.
+--host runs on another ComfyUI tree, --frontend with another version of its page; both by the environment's Python.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ import os
 import subprocess
 import sys
 
+from .environment import SetupError, say
 from .host import ROOT
+from .paths import given
+from .tree import variables as variables_of
 
 MOST_WORKERS = 4  # each of them loads torch and ComfyUI
 FAST = ["tests/core", "tests/nodes", "-m", "not slow"]
@@ -36,10 +42,17 @@ def main() -> int:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--fast", action="store_true")
     part.add_argument("--compat", action="store_true")
+    parser.add_argument("--host", type=given)
+    parser.add_argument("--frontend")
     options, rest = parser.parse_known_args()
-    variables = dict(os.environ)
+    try:
+        variables = {**os.environ, **variables_of(options.host, options.frontend)}
+    except SetupError as problem:
+        say(f"no test was run: {problem}")
+        return 1
     if options.compat:
-        command = ["devtools.release.compatibility", *rest]
+        elsewhere = options.host is not None or options.frontend is not None
+        command = [f"devtools.release.{'hosts' if elsewhere else 'compatibility'}", *rest]
     else:
         processors = os.cpu_count() or 1
         workers = parallel(rest, processors)

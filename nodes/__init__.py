@@ -1,8 +1,34 @@
-"""What a user drags: one file per task."""
+"""What a user drags: one file per task, each loaded by itself."""
 
-from . import diffedit, instruct_pix2pix, inversion, sega, sliders, strips, vectors
+from .host.start.lacking import reported, usable
 
-NODES = [
-    *sega.NODES, *vectors.NODES, *inversion.NODES, *diffedit.NODES, *instruct_pix2pix.NODES, *sliders.NODES,
-    *strips.NODES,
-]  # fmt: skip
+NODES: list = []
+
+with reported("SEGA"):
+    from . import sega
+
+    NODES += usable(sega.NODES)
+with reported("the nodes of SEGA vectors"):
+    from . import vectors
+
+    NODES += usable(vectors.NODES)
+with reported("DDIM Invert"):
+    from . import inversion
+
+    NODES += usable(inversion.NODES)
+with reported("DiffEdit"):
+    from . import diffedit
+
+    NODES += usable(diffedit.NODES)
+with reported("InstructPix2Pix Guider"):
+    from . import instruct_pix2pix
+
+    NODES += usable(instruct_pix2pix.NODES)
+with reported("sliders"):
+    from . import sliders
+
+    NODES += usable(sliders.NODES)
+with reported("Labelled Strip"):
+    from . import strips
+
+    NODES += usable(strips.NODES)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ..host import ROOT
-from . import carried
+from . import carried, hosts
 
 PAGE = ROOT / "docs" / "compatibility.md"
 SELECTION = ("-m", "compat", "--full-size")
@@ -152,12 +152,13 @@ def _table(name: str, found: Collector) -> str:
     return "\n\n".join(filter(None, (f"## {title}", TEXTS.get(name), "\n".join(lines), "\n".join(listed))))
 
 
-def page(found: Collector, versions: dict[str, str], register: str) -> str:
-    """The whole page. versions: date, comfyui, torch and python; register: the section of what a model carries."""
+def page(found: Collector, versions: dict[str, str], suite: str, register: str) -> str:
+    """The whole page. versions: date, comfyui, torch and python; suite: the section of whole runs on several hosts;
+    register: the section of what a model carries."""
     names = dict.fromkeys([*TABLES, *(table for table, _, _ in found.cells)])
     used = {table for table, _, _ in found.cells}
     sections = [_table(name, found) for name in names if name in used]
-    return "\n\n".join([INTRODUCTION.format(**versions), *sections, register, NOT_RUN])
+    return "\n\n".join([INTRODUCTION.format(**versions), suite, *sections, register, NOT_RUN])
 
 
 def cells_of(text: str) -> set[Key]:
@@ -188,7 +189,7 @@ def write(arguments: list[str]) -> int:
         why = "these are not all tests" if code == 0 else "not all tests passed"
         sys.stderr.write(f"{PAGE.name} is left as it was: {why}\n")
         return int(code)
-    PAGE.write_text(page(found, _versions(), carried.of_the_nodes()), encoding="utf-8")
+    PAGE.write_text(page(found, _versions(), hosts.section(hosts.read()), carried.of_the_nodes()), encoding="utf-8")
     return 0
 
 

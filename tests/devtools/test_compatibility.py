@@ -114,7 +114,7 @@ def test_a_page_is_written_for_all_tests_or_left_as_it_was(tests, arguments, cod
 
 def test_an_empty_cell_is_no_cell():
     found = Collector({("families", "one", "A"): Cell(), ("families", "two", "B"): Cell(["never"])})
-    text = page(found, VERSIONS, "")
+    text = page(found, VERSIONS, "", "")
     assert "| one | yes |  |" in text
     assert cells_of(text) == set(found.cells)
 

@@ -126,10 +126,10 @@ def test_two_checkouts_do_not_build_at_once(tmp_path):
     done = []
 
     def second():
-        with environment._locked(tmp_path / "lock"):
+        with environment.locked(tmp_path / "lock"):
             done.append(time.monotonic())
 
-    with environment._locked(tmp_path / "lock"):
+    with environment.locked(tmp_path / "lock"):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.2)

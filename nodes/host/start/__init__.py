@@ -1,0 +1,1 @@
+"""What a start on a ComfyUI says that lacks something: uses none of it."""
