@@ -26,6 +26,7 @@ SELECTION = ("-m", "compat", "--full-size")
 TABLES = {
     "families": ("Families", "family"),
     "combinations": ("Combinations", "together with"),
+    "beside other packs": ("Beside other packs", "pack"),
     "quantised models": ("Quantised models", "format"),
     "slider formats": ("Slider formats", "format"),
 }
@@ -43,6 +44,15 @@ In every cell: it runs, a neutral setting (where there is one) gives the bits of
 changes the latent by more than 1 %. Guidance, reference latents and pictures that the positive carries reach the
 concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/together/test_families*.py`.""",
     "combinations": """The nodes together with other parts of ComfyUI.""",
+    "beside other packs": """Small models with random weights, and what each node must give worked out by hand. Packs
+are in the tests as stand-ins that do to ComfyUI what their source does, at the version in the row: no code of theirs.
+Beside the packs themselves was run: AnimateDiff-Evolved with a small motion model of random weights, all cells; all
+seven nodes of Skimmed CFG, before and after SEGA Guidance (γ off by 1.9e-6 at most); three methods of TiledDiffusion
+with SEGA, sliders of the positive and sweeps (2.0e-6); KJNodes' Scheduled CFG (7e-7). TeaCache does not run on ComfyUI
+0.30.0. Refused beside AnimateDiff-Evolved, before sampling: PIA and FancyVideo motion models with SEGA or DiffEdit
+Mask, iteration options and injected pictures with DDIM Invert, DiffEdit Mask and DiffEdit Sampler. Inversion, mask and
+decode leave a step cache out of their runs. ComfyUI-GGUF is under quantised models. Tests:
+`tests/nodes/together/test_other_packs.py`, `test_evolved_sampling.py`.""",
     "quantised models": """A small Flux model with random weights, packed by ComfyUI's own quantised layers, by a
 stand-in for ComfyUI-GGUF's layers and patcher, and by layers that have no weight. Sliders over a whole run are
 to the bit what ComfyUI's own loader makes of them, in a window the same in a part of the run; sweeps, SEGA, masks and

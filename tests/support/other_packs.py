@@ -14,8 +14,22 @@ from typing import Any
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.samplers
+import pytest
 import torch
 from torch import Tensor
+
+# The rows of docs/compatibility.md beside other packs.
+EVOLVED = "AnimateDiff-Evolved d8d163c: contexts, motion"
+SCHEDULED_CFG = "KJNodes 3f20054: Scheduled CFG Guidance"
+SKIMMED = "Skimmed CFG 2712803"
+TILED = "TiledDiffusion a155b1b: MultiDiffusion"
+CACHES = {"EasyCache": "ComfyUI's EasyCache", "LazyCache": "ComfyUI's LazyCache", "TeaCache": "TeaCache 91dff8e"}
+
+
+def beside(row: str | None = None, feature: str | None = None) -> Any:
+    """The mark of a cell in that table, or of its row or column."""
+    found = {"table": "beside other packs", "row": row, "feature": feature}
+    return pytest.mark.compat(**{name: value for name, value in found.items() if value is not None})
 
 
 def skimmed_cfg(model: Any, write: bool = True) -> Any:

@@ -26,21 +26,23 @@ from edits_by_hand import (
     steered,
 )  # fmt: skip
 from instruct_runs import Editor, pictures
-from other_packs import EvolvedSettings, evolved_sampling
+from other_packs import EVOLVED, EvolvedSettings, beside, evolved_sampling
 from semantic_steering.nodes.host.editing.diffedit import estimate_difference, level_of
 from semantic_steering.nodes.host.run.ksampler import ksample
 from semantic_steering.nodes.sega import SEGASampler
 from slider_runs import FAMILY, ONE, by_hand, load, sigma, stock, sweep
 
+pytestmark = beside(EVOLVED)
 FRAMES = tiny_models.noise(5, 4, 8, 8)
-EVOLVED = pytest.mark.parametrize(("length", "motion"), [(3, 0.0), (9, 0.3), (3, 0.3)],
+KINDS = pytest.mark.parametrize(("length", "motion"), [(3, 0.0), (9, 0.3), (3, 0.3)],
                                   ids=["contexts", "motion", "both"])  # fmt: skip
 
 
 class TestEvolvedSampling:
     """AnimateDiff-Evolved: its guidance asks past the slot for estimates, and only there are its contexts ready."""
 
-    @EVOLVED
+    @beside(feature="SEGA Guidance")
+    @KINDS
     @pytest.mark.parametrize("outside", [False, True], ids=["behind it", "before it"])
     def test_sega(self, length, motion, outside):
         """γ by hand, of estimates that its guidance makes in runs of their own; positive, negative and concept are one
@@ -57,6 +59,7 @@ class TestEvolvedSampling:
         assert tiny_models.relative(found, expected) < CLOSE
         assert calls.batches == ([3 * 3, 3 * 3] if length == 3 else [3 * 5])
 
+    @beside(feature="SEGA Guidance")
     def test_concepts_of_several_nodes(self):
         expected, found = (
             found_gamma(one(MODEL), one(steered(steered(MODEL), chain(tiny_models.unet_cond(9)))))
@@ -67,6 +70,7 @@ class TestEvolvedSampling:
         )
         assert tiny_models.relative(found, expected) < CLOSE
 
+    @beside(feature="SEGA Sampler")
     def test_sega_sampler(self):
         evolved, latent = evolved_sampling(MODEL, 3, 0.3), {"samples": torch.zeros_like(FRAMES)}
         run = (5, 3, CFG, "euler", "normal", POSITIVE, NEGATIVE, latent)
@@ -74,6 +78,7 @@ class TestEvolvedSampling:
         assert torch.equal(found, ksample(steered(evolved), *run, 1.0)["samples"])
         assert tiny_models.relative(found, ksample(evolved, *run, 1.0)["samples"]) > ACTS
 
+    @beside(feature="InstructPix2Pix")
     @pytest.mark.parametrize("concepts", [None, chain(tiny_models.unet_cond(3, tokens=8))], ids=["alone", "with SEGA"])
     def test_the_pictures_guidance(self, concepts):
         """Contexts without motion change no picture, so that it is the guider's without them."""
@@ -84,7 +89,8 @@ class TestEvolvedSampling:
         )
         assert tiny_models.relative(found, plain) < CLOSE
 
-    @EVOLVED
+    @beside(feature="DiffEdit Mask")
+    @KINDS
     def test_mask(self, length, motion):
         """The mean over noises of how much its own estimates differ, each in a run of its own."""
         evolved = evolved_sampling(MODEL, length, motion)
@@ -100,17 +106,26 @@ class TestEvolvedSampling:
             expected += ((source - target) / level).abs().mean(1) / 2
         assert tiny_models.relative(found, expected) < CLOSE
 
+    @beside(feature="DDIM Invert")
     def test_inversion(self):
-        """Inverted and decoded by its own guidance the frames come back, and stay outside an edit's mask."""
+        """Inverted and decoded by its own guidance the frames come back."""
         evolved = evolved_sampling(edit_runs.calm_unet(ModelType.EPS), 3, 0.3)
         found = edit_runs.invert(evolved, POSITIVE, FRAMES, steps=12, denoise=0.8)
         assert edit_runs.psnr(edit_runs.decode(evolved, POSITIVE, found, FRAMES), FRAMES) > 60
+
+    @beside(feature="DiffEdit Sampler")
+    def test_masked_decode(self):
+        """With the inversion's prompt and cfg the frames come back; with others they change, inside the mask."""
+        evolved = evolved_sampling(edit_runs.calm_unet(ModelType.EPS), 3, 0.3)
+        inversion = edit_runs.invert(evolved, POSITIVE, FRAMES, steps=12, denoise=0.8).inversion
         half = torch.ones(1, 64, 64) * (torch.arange(64) < 32)
-        edited = edit_runs.edit(evolved, TARGET, NEGATIVE, found.inversion, half, 3.0)
+        assert edit_runs.psnr(edit_runs.edit(evolved, POSITIVE, NEGATIVE, inversion, half, 1.0), FRAMES) > 60
+        edited = edit_runs.edit(evolved, TARGET, NEGATIVE, inversion, half, 3.0)
         assert torch.equal(edited[..., 4:], FRAMES[..., 4:])
         assert tiny_models.relative(edited[..., :4], FRAMES[..., :4]) > ACTS
 
-    @EVOLVED
+    @beside(feature="slider")
+    @KINDS
     @pytest.mark.parametrize("outside", [False, True], ids=["behind it", "before it"])
     def test_a_sliders_window(self, length, motion, outside):
         with_it, without = (
@@ -124,6 +139,7 @@ class TestEvolvedSampling:
         )
         assert tiny_models.relative(FAMILY.sample(model, FRAMES), expected) < CLOSE
 
+    @beside(feature="Slider Sweep")
     def test_a_sweep(self):
         """Contexts without motion: each frame is that of the host's own loader."""
         found = FAMILY.sample(evolved_sampling(sweep(FAMILY.model, ONE, "0.5, 0, -1, 0.2, -0.4"), 3), FRAMES)
@@ -131,6 +147,7 @@ class TestEvolvedSampling:
             alone = FAMILY.sample(stock(FAMILY.model, (ONE, strength)), FRAMES[i : i + 1])[0]
             assert tiny_models.relative(found[i], alone) < CLOSE
 
+    @beside(feature="slider")
     def test_a_slider_of_the_positive(self):
         expected = FAMILY.sample(load(FAMILY.model, ONE, 0.5, to="positive"), FRAMES)
         found = FAMILY.sample(load(evolved_sampling(FAMILY.model, 3), ONE, 0.5, to="positive"), FRAMES)

@@ -29,7 +29,12 @@ from edits_by_hand import (
 )  # fmt: skip
 from instruct_runs import Editor
 from other_packs import (
+    CACHES,
+    SCHEDULED_CFG,
+    SKIMMED,
+    TILED,
     ScheduledCFGGuider,
+    beside,
     copies_options,
     one_by_one,
     skimmed_cfg,
@@ -43,9 +48,11 @@ from slider_runs import FAMILY, ONE, load, stock, sweep
 BATCH = FAMILY.noise(1).repeat(3, 1, 1, 1)
 
 
+@beside(SKIMMED)
 class TestFunctionsThatWrite:
     """Pre-CFG functions may write into what they are given: what the pack keeps of a call is its own."""
 
+    @beside(feature="SEGA Guidance")
     def test_the_base_of_a_concept(self):
         skimmed = skimmed_cfg(MODEL)
         assert tiny_models.relative(once(skimmed), once(MODEL)) > ACTS
@@ -53,6 +60,7 @@ class TestFunctionsThatWrite:
         for model in (steered(skimmed), skimmed_cfg(steered(MODEL))):
             assert tiny_models.relative(found_gamma(once(skimmed), once(model)), expected) < CLOSE
 
+    @beside(feature="SEGA Guidance")
     def test_concepts_of_several_nodes(self):
         stacked = steered(steered(MODEL), chain(tiny_models.unet_cond(9)))
         bare, skimmed = (found_gamma(once(model), once(on)) for model, on in (
@@ -60,6 +68,7 @@ class TestFunctionsThatWrite:
         ))  # fmt: skip
         assert tiny_models.relative(skimmed, bare) < CLOSE
 
+    @beside(feature="InstructPix2Pix")
     def test_the_negative_of_the_pictures_guidance(self):
         editor = Editor()
         found, expected = (
@@ -99,33 +108,41 @@ def test_a_run_whose_model_another_pack_replaces(make):
         assert torch.equal(found, plain)
 
 
-CACHES = {
+CACHED = {
     "EasyCache": lambda m: EasyCacheNode.execute(m, 1.0, 0.0, 1.0, False).args[0],
     "LazyCache": lambda m: LazyCacheNode.execute(m, 1.0, 0.0, 1.0, False).args[0],
     "TeaCache": tea_cache,
 }
 
 
-@pytest.mark.parametrize("name", CACHES)
-def test_inversion_mask_and_decode_ask_the_model_itself(name, caplog):
+def inverted(model, samples):
+    return edit_runs.invert(model, POSITIVE, samples, steps=6, denoise=0.8).inversion
+
+
+USES = {
+    "DDIM Invert": lambda m, bare, samples: inverted(m, samples).latents,
+    "DiffEdit Mask": lambda m, bare, samples: edit_runs.find_mask(m, POSITIVE, TARGET, samples, maps=3),
+    "DiffEdit Sampler": lambda m, bare, samples: [
+        edit_runs.edit(
+            m, TARGET, NEGATIVE, inverted(bare, samples), torch.ones(1, 64, 64) * (torch.arange(64) < 32), 3.0
+        )
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=beside(row)) for name, row in CACHES.items()])
+@pytest.mark.parametrize("use", [pytest.param(use, marks=beside(feature=use)) for use in USES])
+def test_inversion_mask_and_decode_ask_the_model_itself(name, use, caplog):
     """With a step cache on the model they have the bits of the model without it, and the MODEL keeps its cache."""
     model, samples = edit_runs.calm_unet(ModelType.EPS), tiny_models.noise(1, 4, 8, 8, seed=6)
-    cached = CACHES[name](model)
+    cached = CACHED[name](model)
     bare, skipping = (
         tiny_models.sample_cfg(m, POSITIVE, NEGATIVE, CFG, START, tiny_models.schedule(m, 12)) for m in (model, cached)
     )
     assert tiny_models.relative(skipping, bare) > 1e-3, "the cache answers in the network's place"
     before = tiny_models.state_of(cached)
-
-    def everything(m):
-        found = edit_runs.invert(m, POSITIVE, samples, steps=6, denoise=0.8)
-        mask, heat = edit_runs.find_mask(m, POSITIVE, TARGET, samples, maps=3)
-        half = torch.ones(1, 64, 64) * (torch.arange(64) < 32)
-        edited = edit_runs.edit(m, TARGET, NEGATIVE, found.inversion, half, 3.0)
-        return *found.inversion.latents, mask, heat, edited
-
     caplog.set_level("INFO")
-    for found, expected in zip(everything(cached), everything(model), strict=True):
+    for found, expected in zip(USES[use](cached, model, samples), USES[use](model, model, samples), strict=True):
         assert torch.equal(found, expected)
     assert "without the step cache it carries" in caplog.text
     assert tiny_models.state_of(cached) == before
@@ -139,15 +156,30 @@ class TestBatchesOfAnotherOrder:
     """Strengths travel with the conditionings, so that each entry has its own in whatever batch another pack makes."""
 
     @pytest.mark.parametrize("tiles", [1, 2, 4])
-    def test_tiles(self, tiles):
+    @pytest.mark.parametrize(
+        "make",
+        [
+            pytest.param(lambda m: load(m, ONE, 0.5, to="positive"), marks=beside(TILED, "slider"), id="the positive"),
+            pytest.param(lambda m: sweep(m, ONE, "0.5, 0, -1"), marks=beside(TILED, "Slider Sweep"), id="a sweep"),
+        ],
+    )  # fmt: skip
+    def test_tiles(self, make, tiles):
         """Tile by tile, each with all entries; the right value is a tile a call, where the order is the host's."""
-        for make in (lambda m: load(m, ONE, 0.5, to="positive"), lambda m: sweep(m, ONE, "0.5, 0, -1")):
-            plain = batches(tiled_diffusion(FAMILY.model, 4, tiles))
-            expected = batches(make(tiled_diffusion(FAMILY.model, 4, 1)))
-            found = batches(make(tiled_diffusion(FAMILY.model, 4, tiles)))
-            assert tiny_models.relative(expected, plain) > 1e-3
-            assert tiny_models.relative(found, expected) < CLOSE
+        plain = batches(tiled_diffusion(FAMILY.model, 4, tiles))
+        expected = batches(make(tiled_diffusion(FAMILY.model, 4, 1)))
+        found = batches(make(tiled_diffusion(FAMILY.model, 4, tiles)))
+        assert tiny_models.relative(expected, plain) > 1e-3
+        assert tiny_models.relative(found, expected) < CLOSE
 
+    @beside(TILED, "SEGA Guidance")
+    @pytest.mark.parametrize("tiles", [1, 4])
+    def test_tiled_concepts(self, tiles):
+        """γ by hand, of estimates that are tiled alike."""
+        tiled = tiled_diffusion(MODEL, 4, tiles)
+        expected = gamma(estimate(tiled, TARGET), estimate(tiled, NEGATIVE))
+        assert tiny_models.relative(found_gamma(once(tiled), once(steered(tiled))), expected) < CLOSE
+
+    @beside(TILED, "Slider Sweep")
     def test_a_tiled_sweeps_pictures_are_its_strengths(self):
         """Each picture is that of the host's own loader, tiled alike."""
         found = batches(sweep(tiled_diffusion(FAMILY.model, 4, 4), ONE, "0.5, 0, -1"))
@@ -241,6 +273,7 @@ def from_base(base: list) -> torch.Tensor:
 class TestCfg:
     """A guider's cfg may be a list, a tensor, nothing, or change in the middle of a run: a direction has one base."""
 
+    @beside(SCHEDULED_CFG, "SEGA Guidance")
     @pytest.mark.parametrize(
         ("cfg", "base"),
         [
@@ -259,6 +292,7 @@ class TestCfg:
         found, _ = stub_term(guide)
         torch.testing.assert_close(found, from_base(STUB[base]), rtol=1e-3, atol=1e-3)
 
+    @beside(SCHEDULED_CFG, "SEGA Guidance")
     def test_steps_without_a_negative(self):
         """Beyond the guider's range its negative is not evaluated: the base is, beside the concept."""
 
