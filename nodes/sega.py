@@ -14,17 +14,19 @@ from .host.conditioning.checks import check_encoded
 from .host.conditioning.concept import LARGEST_SCALE, ConceptInput, chain
 from .host.conditioning.context import appended
 from .host.page.previews import activity_tiles, backdrop, one_frame
-from .host.page.progress import own_id
+from .host.page.progress import is_linked, own_id
 from .host.page.sweeps import captions, numbers, repeated
 from .host.run.ksampler import ksample, picture_size, sampler_names, scheduler_names
 from .host.sega.patch import patch_model, recorded
 from .host.sega.run import SEGARun
 from .host.sega.settings import Page, SEGASettings
+from .host.sega.vectors import ConceptVectors, Unrecorded
 
 CATEGORY = "semantic steering/SEGA"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
 
 MOST_REFRESH = 10
+VECTORS_SLOT = 2  # of SEGA Sampler's outputs
 
 Concepts = io.Custom("SEGA_CONCEPTS")
 Vectors = io.Custom("SEGA_VECTORS")
@@ -282,6 +284,7 @@ class SEGASampler(io.ComfyNode):
                     tooltip="The edit itself, step by step: for SEGA Apply Vectors or SEGA Save Vectors.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -294,14 +297,21 @@ class SEGASampler(io.ComfyNode):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
         settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh)
         runs: list[SEGARun] = []
-        patched = patch_model(model, concepts, settings, runs.append)
-        latent = ksample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
+        given = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
+
+        def record() -> ConceptVectors:
+            again: list[SEGARun] = []
+            ksample(patch_model(model, concepts, settings, again.append), *given)
+            return recorded(again[0] if again else None, model, samples.shape, seed)
+
+        keep = is_linked(cls, VECTORS_SLOT)
+        latent = ksample(patch_model(model, concepts, settings, runs.append, vectors=keep), *given)
         samples = latent["samples"]
         size = picture_size(model, samples.shape)
         activity = torch.zeros(samples.shape[0] * max(1, len(concepts or ())), *size)
         if runs and runs[0].report.activity is not None:
             activity = runs[0].report.activity.maps(samples.shape, size)
-        vectors = recorded(runs[0] if runs else None, model, samples.shape, seed)
+        vectors = recorded(runs[0] if runs else None, model, samples.shape, seed) if keep else Unrecorded(record)
         if not concepts:
             return io.NodeOutput(latent, activity, vectors)
         names = [concept.title for concept in concepts]

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from .host.page.progress import show_text
 from .host.sega import vector_files as files
 from .host.sega.vector_patch import with_vectors
+from .host.sega.vectors import asked_for
 from .sega import ALIASES, CATEGORY, LARGEST_SCALE, Vectors
 
 logger = logging.getLogger("semantic_steering")
@@ -41,6 +42,7 @@ class SEGASaveVectors(io.ComfyNode):
 
     @classmethod
     def execute(cls, vectors, filename_prefix="vectors/sega") -> io.NodeOutput:
+        vectors = asked_for(vectors)
         if vectors.neutral:
             logger.warning("SEGA Save Vectors: no concept acted in this run; the file will change nothing")
         name = files.save(vectors, filename_prefix, _workflow(cls.hidden))
@@ -107,7 +109,7 @@ class SEGAApplyVectors(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vectors, scale=1.0) -> io.NodeOutput:
-        return io.NodeOutput(with_vectors(model, vectors, scale))
+        return io.NodeOutput(with_vectors(model, asked_for(vectors), scale))
 
 
 NODES = [SEGASaveVectors, SEGALoadVectors, SEGAApplyVectors]

@@ -46,6 +46,25 @@ def test_a_recorded_edit_comes_back_from_its_file_without_its_concept(server):
         assert '"SEGASampler"' in file.metadata()["prompt"]
 
 
+def test_vectors_that_are_asked_for_later_are_those_of_the_run(server):
+    """The sampler's outputs come from ComfyUI's cache then, which holds no vectors."""
+    latent(server, sega_sampler(seed=27))
+    before = calls(server)
+    _, late = saved(server, "kept/late", seed=27)
+    assert calls(server) - before == 4  # the run once more
+    latent(server, plain(seed=26))  # another prompt takes the cache
+    before = calls(server)
+    _, at_once = saved(server, "kept/at_once", seed=27)
+    assert calls(server) - before == 4
+
+    def gamma(file):
+        with safe_open(server.base / "output" / file.removesuffix(" [output]"), "pt") as opened:
+            return opened.get_tensor("gamma").clone()
+
+    assert torch.equal(gamma(late), gamma(at_once))
+    assert gamma(late).any()
+
+
 def test_a_damaged_file_is_refused_on_its_node(server):
     _, name = saved(server, "kept/damaged", seed=22)
     path = server.base / "output" / name.removesuffix(" [output]")

@@ -20,6 +20,16 @@ def own_id(node: Any) -> str | None:
     return node.hidden.unique_id if node.hidden else None
 
 
+def is_linked(node: Any, slot: int) -> bool:
+    """Whether another node of the prompt takes an output of a node class that asks for prompt and unique_id; True where
+    that cannot be told: called directly, or made by another node while the prompt runs."""
+    hidden = node.hidden
+    if hidden is None or hidden.prompt is None or hidden.unique_id not in hidden.prompt:
+        return True
+    link = [hidden.unique_id, slot]
+    return any(value == link for entry in hidden.prompt.values() for value in entry["inputs"].values())
+
+
 def _running() -> tuple[Any, Any]:
     """The server and the context of the node that is being executed; both None where there is no server or no running
     prompt."""

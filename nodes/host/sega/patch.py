@@ -34,10 +34,12 @@ def patch_model(
     settings: SEGASettings,
     started: Callable[[SEGARun], None] | None = None,
     page: Page | None = None,
+    vectors: bool = True,
 ) -> Any:
     """A clone of a MODEL that is steered by the concepts in every run. `started` is handed each run's state, which then
-    keeps activity and vectors."""
-    steering = Steering(tuple(concepts or ()), settings, page or Page(), started is not None)
+    keeps activity and, if asked for, vectors."""
+    record = started is not None
+    steering = Steering(tuple(concepts or ()), settings, page or Page(), record, record and vectors)
     patched = model.clone()
     if all(concept.neutral for concept in steering.concepts):
         if concepts:

@@ -41,7 +41,7 @@ class Report:
         self.shape, self.layout = shape, layout
         self.measure, self.evaluations, self.guided = EditMeasure(), Evaluations(), True
         self.notes: list[str] = []
-        self.recorder = Recorder() if steering.record else None
+        self.recorder = Recorder() if steering.vectors else None
         # Sound has no picture to show it over.
         maps = steering.record or (steering.page.live and len(shape) >= 4)
         self.activity = Activity(len(self.given)) if maps else None

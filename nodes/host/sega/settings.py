@@ -59,9 +59,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Steering:
-    """record: whether a run keeps its activity maps and γ for the node that asked."""
+    """record: whether a run keeps its activity maps for the node that asked; vectors: and its γ."""
 
     concepts: tuple[ConceptInput, ...]
     settings: SEGASettings
     page: Page = Page()
     record: bool = False
+    vectors: bool = False

@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,24 @@ class ConceptVectors:
             list(own[2:]), list(shape[2:]),
         )  # fmt: skip
         return resized(self.gamma, shape[2:])
+
+
+class Unrecorded:
+    """Vectors that no node was connected to when their run was made, so that none were kept (a video's fill a gigabyte
+    of ComfyUI's cache). Where one is connected later the run is made once more. record: does that."""
+
+    def __init__(self, record: Callable[[], ConceptVectors]):
+        self._record = record
+
+    @functools.cached_property
+    def recorded(self) -> ConceptVectors:
+        logger.info("SEGA: the vectors were not recorded, so the run is made once more")
+        return self._record()
+
+
+def asked_for(vectors: ConceptVectors | Unrecorded) -> ConceptVectors:
+    """What a node gets from its vectors input, recorded now if they were not."""
+    return vectors.recorded if isinstance(vectors, Unrecorded) else vectors
 
 
 class Recorder:
