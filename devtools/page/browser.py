@@ -160,7 +160,9 @@ class Browser:
 
     def prompt(self) -> Prompt:
         """What the page would send if Run were pressed."""
-        return self.evaluate("async () => (await app.graphToPrompt()).output")
+        sent = self.evaluate("async () => (await app.graphToPrompt()).output")
+        # Newer pages say there as well which pack a node is from.
+        return {key: {**node, "_meta": {"title": node["_meta"]["title"]}} for key, node in sent.items()}
 
     def put(self, prompt: Prompt) -> None:
         """Set the widgets to a prompt's values, as if they had been saved in the file; its links are not looked at."""
