@@ -22,7 +22,8 @@ from .host.sega.run import SEGARun
 from .host.sega.settings import Page, SEGASettings
 from .host.sega.vectors import ConceptVectors, Unrecorded
 
-CATEGORY = "semantic steering/SEGA"
+# Another method of this name is in the list of nodes too (Spectral-Energy Guided Attention).
+CATEGORY = "semantic steering/SEGA (semantic guidance)"
 ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
 
 MOST_REFRESH = 10
@@ -87,8 +88,8 @@ class SEGAConcept(io.ComfyNode):
             node_id="SEGAConcept",
             display_name="SEGA Concept",
             category=CATEGORY,
-            description="A change in words, such as 'glasses' or 'smile', with its strength and timing. Connect it to "
-            "SEGA Guidance or SEGA Sampler.",
+            description="A change in words for SEGA (semantic guidance), such as 'glasses' or 'smile', with its strength "
+            "and timing. Connect it to SEGA Guidance or SEGA Sampler.",
             search_aliases=[*ALIASES, "concept"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the checkpoint that is steered."),
@@ -204,8 +205,8 @@ class SEGAGuidance(io.ComfyNode):
             node_id="SEGAGuidance",
             display_name="SEGA Guidance",
             category=CATEGORY,
-            description="Steers a model along concepts: change one thing, keep the picture. Goes before any sampler, "
-            "detailer or guider. Without concepts the model is unchanged.",
+            description="SEGA (semantic guidance) steers a model along concepts: change one thing, keep the picture. "
+            "Goes before any sampler, detailer or guider. Without concepts the model is unchanged.",
             search_aliases=ALIASES,
             inputs=[
                 io.Model.Input(
@@ -242,7 +243,7 @@ class SEGASampler(io.ComfyNode):
             node_id="SEGASampler",
             display_name="SEGA Sampler",
             category=CATEGORY,
-            description="KSampler with SEGA Guidance built in, which also shows where each concept acted.",
+            description="KSampler with SEGA (semantic guidance) built in, which also shows where each concept acted.",
             has_intermediate_output=True,  # its tiles are shown again after a reload, from the cache
             search_aliases=[*ALIASES, "ksampler"],
             inputs=[

@@ -101,7 +101,12 @@ INSTRUCTING = {
 }  # fmt: skip
 TABLES = EDITING | INSTRUCTING | SLIDERS | VECTORS
 # By table: what its nodes' category ends in.
-CATEGORIES = [(EDITING, "DiffEdit"), (INSTRUCTING, "InstructPix2Pix"), (SLIDERS, "sliders"), (VECTORS, "SEGA")]
+CATEGORIES = [
+    (EDITING, "DiffEdit"),
+    (INSTRUCTING, "InstructPix2Pix"),
+    (SLIDERS, "sliders"),
+    (VECTORS, "SEGA (semantic guidance)"),
+]
 # What a node must be found by: the method's name in its paper, and words of people who do not know it.
 SEGA_WORDS = {"SEGA", "semantic guidance", "expression", "attribute", "add object", "remove object", "edit strength"}
 SLIDER_WORDS = {"concept slider", "lora schedule", "attribute", "expression", "edit strength"}
