@@ -88,8 +88,8 @@ class SEGAConcept(io.ComfyNode):
             node_id="SEGAConcept",
             display_name="SEGA Concept",
             category=CATEGORY,
-            description="A change in words for SEGA (semantic guidance), such as 'glasses' or 'smile', with its strength "
-            "and timing. Connect it to SEGA Guidance or SEGA Sampler.",
+            description="A change in words for SEGA (semantic guidance), such as 'glasses' or 'smile', with its "
+            "strength and timing. Connect it to SEGA Guidance or SEGA Sampler.",
             search_aliases=[*ALIASES, "concept"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the checkpoint that is steered."),

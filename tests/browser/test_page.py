@@ -147,7 +147,7 @@ def test_help_opens_for_every_node(browser, our_nodes, empty_graph, quiet, root)
         title = re.search(r"^# (.*)$", text, re.MULTILINE)
         assert title is not None
         page.locator(".node-help-content").get_by_role("heading", name=title[1], exact=True).wait_for()
-        pictures = page.locator(".node-help-content .markdown-content img")
+        pictures = page.locator(".node-help-content img")
         assert pictures.count() == len(re.findall(r"!\[|<img ", text))
         for picture in pictures.element_handles():
             page.wait_for_function("img => img.complete", arg=picture)
