@@ -8,7 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .host import load_file
 
-wrapped = load_file("nodes/host/page/words.py").wrapped  # that of the nodes' own strips
+# Those of the nodes' own strips.
+wrapped = load_file("nodes/host/page/words.py").wrapped
+fonts = load_file("nodes/host/page/fonts.py")
 
 SIDE, MARGIN, LINE, TEXT = 384, 12, 22, 16
 LARGE = 512  # pixels: from here on the text grows with the pictures
@@ -21,7 +23,8 @@ def strip(pictures: list[Image.Image], labels: list[str], lines: list[str], side
     tallest = max(picture.height for picture in scaled)
     margin, spacing, text = (round(size * max(1.0, tallest / LARGE)) for size in (MARGIN, LINE, TEXT))
     width = sum(picture.width for picture in scaled) + margin * (len(scaled) + 1)
-    font = ImageFont.load_default(text)
+    file, drawn = fonts.drawable([*labels, *lines])
+    font, labels, lines = fonts.sized(file, text), drawn[: len(labels)], drawn[len(labels) :]
     captions = [_wrapped(label, font, picture.width) for label, picture in zip(labels, scaled, strict=True)]
     wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
     bar = spacing * max(map(len, captions)) if any(labels) else 0

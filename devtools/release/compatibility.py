@@ -47,7 +47,8 @@ concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/together
     "beside other packs": """Small models with random weights, and what each node must give worked out by hand. Packs
 are in the tests as stand-ins that do to ComfyUI what their source does, at the version in the row: no code of theirs.
 Beside the packs themselves was run: AnimateDiff-Evolved with a small motion model of random weights (InstructPix2Pix
-with contexts alone; of DiffEdit Sampler only that it runs); all seven nodes of Skimmed CFG, before and after SEGA Guidance (γ off by 1.9e-6 at most); three methods of TiledDiffusion
+with contexts alone; of DiffEdit Sampler only that it runs); all seven nodes of Skimmed CFG, before and after SEGA
+Guidance (γ off by 1.9e-6 at most); three methods of TiledDiffusion
 with SEGA, sliders of the positive and sweeps (2.0e-6); KJNodes' Scheduled CFG (7e-7). TeaCache does not run on ComfyUI
 0.30.0. Refused beside AnimateDiff-Evolved, before sampling: PIA and FancyVideo motion models with SEGA or DiffEdit
 Mask, iteration options and injected pictures with DDIM Invert, DiffEdit Mask and DiffEdit Sampler. Inversion, mask and

@@ -121,6 +121,4 @@ def activity_tiles(pictures: Tensor, maps: Tensor, names: Sequence[str]) -> Tens
     shown = torch.nn.functional.interpolate(maps[:, None], size=size, mode="nearest")[:, 0]
     shown = shown / shown.amax((1, 2), keepdim=True).clamp_min(1e-6)
     tiles = masked_picture(pictures.repeat_interleave(len(names), 0), shown)
-    # The font has English letters only.
-    captions = [name if name.isascii() else f"concept {i}" for i, name in enumerate(names, 1)]
-    return torch.cat([strip(rows, captions) for rows in tiles.split(len(names))])
+    return torch.cat([strip(rows, list(names)) for rows in tiles.split(len(names))])

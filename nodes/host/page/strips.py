@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .fonts import drawable, sized
 from .words import pieces, wrapped
 
 PAPER, INK = (250, 250, 248), (30, 30, 30)
@@ -47,9 +48,9 @@ def _bar(captions: list[str], lefts: list[int], width: int, height: int, gap: in
 def _fitted(captions: list[str], width: int, height: int) -> tuple[ImageFont.FreeTypeFont, list[list[str]]]:
     """The font in which the captions fit the width, and the lines of each caption in it."""
     size = max(USUAL, round(SHARE * height))
+    file, captions = drawable(captions)
     while True:
-        font = ImageFont.load_default(size)
-        assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels bring FreeType
+        font = sized(file, size)
         lines = [wrapped(pieces(caption, font, width), font, width) for caption in captions]
         whole_words = all(font.getlength(word) <= width for caption in captions for word in caption.split())
         if size <= READABLE or (whole_words and all(len(each) <= LINES for each in lines)):
