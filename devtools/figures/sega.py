@@ -15,7 +15,7 @@ from ..strips import overview
 from .editing import pack
 
 # Kept apart from every seed that was used while the pack was developed.
-COST_SEED, TRANSFER_SEED, STRENGTH_SEED = 9_300_000, 9_400_000, 9_500_000
+COST_SEED, TRANSFER_SEED, STRENGTH_SEED, CACHE_SEED = 9_300_000, 9_400_000, 9_500_000, 9_850_000
 PROMPT = "a portrait of a person with no hat"
 FOUR = {"glasses": "glasses", "smile": "a smile", "beard": "a beard", "gray_hair": "gray hair"}
 SCALES = (5.0, 2.0)  # the node's default, and one at which not everything succeeds
@@ -135,6 +135,31 @@ def strength(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
     return rows
 
 
+def cached(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] = lambda row: None) -> list[dict]:
+    """Four concepts at once beside the host's step caches at their defaults: a row for each cache and none; times
+    relative to the pictures without edit and cache. Compared is with the pictures of the same cache without an edit."""
+    from comfy_extras import nodes_easycache as caches
+
+    from demo.evaluate import outcome
+
+    ways: dict[str, Callable[[Any], Any]] = {
+        "none": lambda model: model,
+        "EasyCache": lambda model: caches.EasyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0],
+        "LazyCache": lambda model: caches.LazyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0],
+    }
+    steered = pack("nodes.sega").SEGAGuidance.execute(lab.model, concepts(lab, list(FOUR.values()))).result[0]
+    answers(lab, judge, PROMPT, seeds[:2], lambda _: None)  # loads the models, so that the next one is a fair time
+    rows, plain = [], 0.0
+    for name, put in ways.items():
+        before, alone = answers(lab, judge, PROMPT, seeds, lambda _, put=put: put(lab.model))
+        after, seconds = answers(lab, judge, PROMPT, seeds, lambda _, put=put: put(steered))
+        plain = plain or alone
+        times = {"time without": alone / plain, "time": seconds / plain}
+        rows.append({"cache": name, **times, **outcome(before, after, dict.fromkeys(FOUR, True))})
+        say(rows[-1])
+    return rows
+
+
 def picture(lab: Any, seed: int, file: Path) -> None:
     """The recorded edit and what it does to the other prompts of the same seed, before above, after below."""
     host, node = pack("nodes.host.sega.patch"), pack("nodes.vectors").SEGAApplyVectors
@@ -188,6 +213,7 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     result = {
         "cost": cost(lab, judge, [COST_SEED + i for i in range(4 if quick else 200)]),
         "strength": strength(lab, judge, [STRENGTH_SEED + i for i in range(4 if quick else 16)]),
+        "cached": cached(lab, judge, [CACHE_SEED + i for i in range(4 if quick else 64)]),
         "transfer": transfer(lab, judge, [TRANSFER_SEED + i for i in range(4 if quick else 64)]),
     }
     if out is not None:
