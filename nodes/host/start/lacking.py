@@ -30,7 +30,7 @@ def reported(nodes: str) -> Iterator[None]:
         has_it = f"ComfyUI {OLDEST} has it" if name is None else f"ComfyUI {SINCE[name]} was the first with {name}"
         logger.error(
             "Semantic Steering: %s cannot be loaded, this ComfyUI lacks something (%s). %s; all of the pack's nodes "
-            "were tested from ComfyUI %s on, so update ComfyUI. The other nodes are loaded.",
+            "were tested from ComfyUI %s on, so update ComfyUI. Nodes that do without it are loaded.",
             nodes, problem, has_it, OLDEST, exc_info=True,
         )  # fmt: skip
 
