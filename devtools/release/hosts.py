@@ -111,11 +111,11 @@ def readme_section(records: list[Record]) -> str:
 
 
 def with_range(project: str, records: list[Record]) -> str:
-    """pyproject.toml with the range of ComfyUI's versions on which every part has passed."""
+    """pyproject.toml with the range of ComfyUI's versions on which every part has passed, with some page."""
     passed = []
     for comfyui in _hosts(records):
         own = [record for record in records if record.comfyui == comfyui]
-        if {record.part for record in own} == {*PARTS} and not any(record.failed for record in own):
+        if {record.part for record in own if not record.failed} == {*PARTS}:
             passed.append(comfyui)
     line = f'requires-comfyui = ">={passed[0]},<={passed[-1]}"' if passed else r"\g<0>"
     return re.sub("(?m)^requires-comfyui = .*$", line, project)

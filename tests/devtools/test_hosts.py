@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from devtools.environment import REQUIREMENTS
 from devtools.release import hosts
 from devtools.release.hosts import PARTS, Outcomes, Record
 
@@ -28,7 +29,9 @@ def test_the_files_are_what_the_command_writes():
 
 
 def test_the_oldest_and_the_newest_host_passed_every_part():
-    assert [r for r in hosts.read() if r.failed] == []
+    """What fails on pages newer than ComfyUI's own is listed on the page of compatibility."""
+    own = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("comfyui-frontend-package"))
+    assert [r for r in hosts.read() if r.failed and r.frontend in ("", own.partition("==")[2])] == []
     assert {r.part for r in hosts.read() if r.comfyui == "0.30.0"} == {*PARTS}
 
 

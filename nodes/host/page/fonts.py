@@ -8,7 +8,7 @@ import logging
 import unicodedata
 from collections.abc import Iterable
 
-from PIL import ImageFont, features
+from PIL import ImageFont
 
 logger = logging.getLogger("semantic_steering")
 
@@ -76,6 +76,8 @@ def _lacking(file: str | None, letters: set[str]) -> set[str]:
 @functools.lru_cache(maxsize=4096)
 def _has(file: str | None, letter: str) -> bool:
     """Whether a font draws a letter. From right to left Pillow writes and joins letters with Raqm alone."""
+    from PIL import features  # when a caption needs it: ComfyUI does not import it
+
     if unicodedata.bidirectional(letter) in ("R", "AL") and not features.check("raqm"):
         return False
     font = _font(file)
