@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from PIL import Image
@@ -98,6 +99,12 @@ def test_the_files_are_there():
 
 def test_names_suit_the_templates_page(name):
     assert workflow_file(name).stem.replace("_", "").replace(" ", "").isalnum()
+
+
+def test_its_id_is_an_uuid_of_its_own(workflow):
+    """The page gives a file with any other id a new one, and newer pages then show no error of its runs."""
+    assert str(UUID(workflow["id"])) == workflow["id"]
+    assert sum(load(workflow_file(other))["id"] == workflow["id"] for other in NAMES) == 1
 
 
 def test_it_has_a_thumbnail(name):
