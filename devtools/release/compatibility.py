@@ -49,10 +49,11 @@ are in the tests as stand-ins that do to ComfyUI what their source does, at the 
 Beside the packs themselves was run: AnimateDiff-Evolved with a small motion model of random weights (InstructPix2Pix
 with contexts alone; of DiffEdit Sampler only that it runs); all seven nodes of Skimmed CFG, before and after SEGA
 Guidance (γ off by 1.9e-6 at most); three methods of TiledDiffusion
-with SEGA, sliders of the positive and sweeps (2.0e-6); KJNodes' Scheduled CFG (7e-7). TeaCache does not run on ComfyUI
-0.30.0. Refused beside AnimateDiff-Evolved, before sampling: PIA and FancyVideo motion models with SEGA or DiffEdit
-Mask, iteration options and injected pictures with DDIM Invert, DiffEdit Mask and DiffEdit Sampler. Inversion, mask and
-decode leave a step cache out of their runs. ComfyUI-GGUF is under quantised models. Tests:
+with SEGA, sliders of the positive and sweeps (2.0e-6); KJNodes' Scheduled CFG (7e-7); ComfyUI-Distributed on two and
+three servers ([which graphs](distributed.md)). TeaCache does not run on ComfyUI 0.30.0. Refused beside
+AnimateDiff-Evolved, before sampling: PIA and FancyVideo motion models with SEGA or DiffEdit Mask, iteration options
+and injected pictures with DDIM Invert, DiffEdit Mask and DiffEdit Sampler. Inversion, mask and decode leave a step
+cache out of their runs. ComfyUI-GGUF is under quantised models. Tests:
 `tests/nodes/together/test_other_packs.py`, `test_evolved_sampling.py`.""",
     "quantised models": """A small Flux model with random weights, packed by ComfyUI's own quantised layers, by a
 stand-in for ComfyUI-GGUF's layers and patcher, and by layers that have no weight. Sliders over a whole run are

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from server_prompts import calls, concept, guided, latent
+from server_prompts import calls, concept, guided, latent, node, plain, sega_sampler, slider, slider_sweep, swept
 
 from devtools.server.client import PromptInterrupted
 
@@ -46,6 +46,25 @@ def test_a_prompt_gives_the_same_bits_again(server, uncached_server):
     prompt["sampler"]["inputs"]["seed"] = 31
     assert torch.equal(latent(server, prompt), cached)
     assert torch.equal(counted(uncached_server, prompt), cached)
+
+
+def recorded(seed: int):
+    """An edit's vectors, added to the same picture in the same prompt."""
+    prompt = sega_sampler(seed)
+    prompt["apply"] = node("SEGAApplyVectors", model=["checkpoint", 0], vectors=["sampler", 2], scale=1.0)
+    prompt["again"] = plain(seed)["sampler"]
+    prompt["again"]["inputs"]["model"] = ["apply", 0]
+    prompt["save"]["inputs"]["samples"] = ["again", 0]
+    return prompt
+
+
+@pytest.mark.parametrize("make", [recorded, slider, slider_sweep, swept])
+def test_seeds_may_be_split_among_servers(server, uncached_server, make):
+    """Whatever each of them ran before: docs/distributed.md."""
+    first, second = counted(server, make(seed=4001)), counted(server, make(seed=4002))
+    assert not torch.equal(first, second)
+    assert torch.equal(counted(uncached_server, make(seed=4002)), second)
+    assert torch.equal(counted(uncached_server, make(seed=4001)), first)
 
 
 def test_an_interrupt_leaves_nothing_behind(uncached_server):
