@@ -8,6 +8,10 @@ with reported("SEGA"):
     from . import sega
 
     NODES += usable(sega.NODES)
+with reported("SEGA Report"):
+    from . import report
+
+    NODES += usable(report.NODES)
 with reported("the nodes of SEGA vectors"):
     from . import vectors
 

@@ -67,6 +67,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # it keeps its id: the host's cache would hand it to another node of the same inputs
         )  # fmt: skip
 
     @classmethod

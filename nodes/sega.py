@@ -16,8 +16,10 @@ from .host.conditioning.context import appended
 from .host.page.previews import activity_tiles, backdrop, one_frame
 from .host.page.progress import is_linked, own_id
 from .host.page.sweeps import captions, numbers, repeated
+from .host.page.told import into_metadata, told
 from .host.run.ksampler import ksample, picture_size, sampler_names, scheduler_names
 from .host.sega.patch import patch_model, recorded
+from .host.sega.report import at_rest
 from .host.sega.run import SEGARun
 from .host.sega.settings import Page, SEGASettings
 from .host.sega.vectors import ConceptVectors, Unrecorded
@@ -223,6 +225,7 @@ class SEGAGuidance(io.ComfyNode):
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model, steered in every run.")],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # it keeps its id: the host's cache would hand it to another node of the same inputs
         )  # fmt: skip
 
     @classmethod
@@ -284,8 +287,13 @@ class SEGASampler(io.ComfyNode):
                     display_name="vectors",
                     tooltip="The edit itself, step by step: for SEGA Apply Vectors or SEGA Save Vectors.",
                 ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What the run did, as the text under this node; also in the metadata of pictures saved "
+                    "after it.",
+                ),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )  # fmt: skip
 
     @classmethod
@@ -313,11 +321,13 @@ class SEGASampler(io.ComfyNode):
         if runs and runs[0].report.activity is not None:
             activity = runs[0].report.activity.maps(samples.shape, size)
         vectors = recorded(runs[0] if runs else None, model, samples.shape, seed) if keep else Unrecorded(record)
+        report = told(samples) or at_rest(concepts or ())
+        into_metadata(cls.hidden, report)
         if not concepts:
-            return io.NodeOutput(latent, activity, vectors)
+            return io.NodeOutput(latent, activity, vectors, str(report), ui={"images": []})  # no tile of an earlier run
         names = [concept.title for concept in concepts]
         shown = activity_tiles(backdrop(model, one_frame(samples), None), activity, names)
-        return io.NodeOutput(latent, activity, vectors, ui=ui.PreviewImage(shown, cls=cls))
+        return io.NodeOutput(latent, activity, vectors, str(report), ui=ui.PreviewImage(shown, cls=cls))
 
 
 class SEGASweep(io.ComfyNode):

@@ -12,6 +12,7 @@ from .host.lora import files
 from .host.lora.clip import patched_clip
 from .host.lora.fitting import Layers, fit
 from .host.lora.wan_pair import made_for
+from .host.page.messages import joined, message
 from .host.page.progress import own_id, show_text
 from .host.page.sweeps import captions, numbers, repeated
 from .host.sliders.patch import APPLY_TO, STRONGEST, Slider, with_slider
@@ -70,15 +71,17 @@ def _added(model: Any, entry: Slider, lora_name: str, slider: Any) -> Any:
     """The model with the slider; what matched is said under the node."""
     patched = with_slider(model, entry)
     layers, window = entry.layers, entry.window
-    text = f"{layers.summary}, window {window.start_percent:.2f}–{window.end_percent:.2f}"
+    spans = message("window", start=f"{window.start_percent:.2f}", end=f"{window.end_percent:.2f}")
+    said = [joined("comma", [layers.summary, spans])]
     if not any(entry.strengths):
-        text += "; strength 0: switched off"
+        said.append(message("strength_off"))
     elif window.empty:
-        text += "; an empty window: switched off"
+        said.append(message("window_off"))
     elif not entry.whole_run:
-        text += "; acts while sampling only, not in a merged or saved model"
+        said.append(message("sampling_only"))
     if slider is not None and lora_name != NO_FILE:
-        text += f"; from the slider input, {lora_name} is not used"
+        said.append(message("slider_used", file=lora_name))
+    text = joined("semicolon", said)
     logger.info("%s: %s", layers.label, text)
     show_text(text)
     return patched
@@ -129,6 +132,7 @@ class SliderLoRALoader(SliderNode):
                 io.Clip.Output(display_name="clip", tooltip="Only where the clip input is connected."),
             ],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # it keeps its id: the host's cache would hand it to another node of the same inputs
         )  # fmt: skip
 
     @classmethod
@@ -173,6 +177,7 @@ class SliderSweep(SliderNode):
                 io.String.Output(display_name="labels", tooltip="A line for each picture, for Labelled Strip."),
             ],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # it keeps its id: the host's cache would hand it to another node of the same inputs
         )  # fmt: skip
 
     @classmethod

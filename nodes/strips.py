@@ -26,8 +26,8 @@ class LabelledStrip(io.ComfyNode):
                     "labels", default="", multiline=True,
                     tooltip="One line for each picture, such as the labels of a sweep; no text at all: no captions. An "
                     "empty line leaves its picture without a caption. What is wider than its picture is broken into "
-                    "lines and shrunk: too long, and it becomes hard to read. Letters other than English ones become "
-                    "empty boxes.",
+                    "lines and shrunk: too long, and it becomes hard to read. A letter that no font of this machine "
+                    "has becomes a question mark.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="One wide picture: all of them, captions above.")],

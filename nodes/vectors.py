@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from .host.page.messages import message
 from .host.page.progress import show_text
 from .host.sega import vector_files as files
 from .host.sega.vector_patch import with_vectors
@@ -46,7 +47,9 @@ class SEGASaveVectors(io.ComfyNode):
         if vectors.neutral:
             logger.warning("SEGA Save Vectors: no concept acted in this run; the file will change nothing")
         name = files.save(vectors, filename_prefix, _workflow(cls.hidden))
-        return io.NodeOutput(ui=ui.PreviewText(f"{name}: {vectors.summary}"))
+        text = message("saved", file=name, what=vectors.summary)
+        show_text(text)
+        return io.NodeOutput(ui=ui.PreviewText(text))
 
 
 def _workflow(hidden: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 // `grow` without a run. A DOM widget, because both of the page's renderers show those; nothing of it is saved.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { load as loadLanguage, words } from "./language.js";
 import { maskOf, outlineOf, readHeat, shareOf } from "./diffedit_outline.js";
 
 /** @typedef {import("comfyui").Node} Node */
@@ -17,7 +18,8 @@ const HEIGHT = 220; // at least, like the page's own previews
 const SIDE = 1024; // of the drawing's longer side: the lines are sharp over a small picture too
 const TINT = [242, 38, 89]; // as in nodes/host/page/previews.py
 const OPACITY = 0.6;
-const GONE = "Run again to see the outline"; // the server's temporary files do not outlive it
+/** @type {import("./report_text.js").Text} */
+const GONE = { id: "run_again", values: {} }; // the server's temporary files do not outlive it
 
 /** @type {WeakMap<object, Panel>} by node */
 const panels = new WeakMap();
@@ -82,7 +84,7 @@ class Panel {
       this.#heat = heat;
       await this.#turnTo(Math.min(this.#index, heat.count - 1));
     } catch {
-      if (run === this.#run) this.#caption.textContent = GONE;
+      if (run === this.#run) this.#caption.textContent = words(GONE);
     }
   }
 
@@ -109,11 +111,11 @@ class Panel {
     if (!run || !heat) return;
     this.#index = index % heat.count;
     const image = await load(api.apiURL(address(run.pictures[this.#index]))).catch(() => null);
-    if (!image) this.#caption.textContent = GONE;
+    if (!image) this.#caption.textContent = words(GONE);
     if (!image || run !== this.#run || index % heat.count !== this.#index) return;
     this.#shown = { image, glow: glowOf(heat, this.#index) };
     this.#next.style.display = heat.count > 1 ? "" : "none";
-    this.#next.textContent = `${this.#index + 1} of ${heat.count} ▸`;
+    this.#next.textContent = words({ id: "picture_of", values: { number: this.#index + 1, count: heat.count } });
     this.#redraw();
   }
 
@@ -150,7 +152,7 @@ class Panel {
       context.lineWidth = thickness / scale;
       context.stroke(path);
     }
-    this.#caption.textContent = shareOf(mask);
+    this.#caption.textContent = words(shareOf(mask));
   }
 
   /**
@@ -191,6 +193,50 @@ function glowOf({ values, width, height }, index) {
   return canvas;
 }
 
+/** The picture that a subgraph's node shows. @type {WeakMap<object, HTMLImageElement>} */
+const outside = new WeakMap();
+
+/**
+ * A mask's picture on the node of the subgraph that it was made in. Nodes 2.0 does that by itself (previewExposures); the
+ * classic renderer draws what the node's widgets are, which for such a node are those that it has promoted.
+ * @param {any} node
+ * @param {HTMLImageElement} image
+ */
+function showOutside(node, image) {
+  const first = !outside.has(node);
+  outside.set(node, image);
+  if (first) {
+    const promoted = Object.getOwnPropertyDescriptor(node, "widgets");
+    if (!promoted?.get || !promoted.configurable) return;
+    const widget = {
+      name: "$$mask", type: "custom", value: null, serialize: false, options: { serialize: false },
+      computeLayoutSize: () => ({ minHeight: HEIGHT, minWidth: 1 }),
+      draw: drawOutside,
+    }; // prettier-ignore
+    const own = () => (/** @type {any} */ (window).LiteGraph.vueNodesMode ? [] : [widget]);
+    Object.defineProperty(node, "widgets", { ...promoted, get: () => [...promoted.get?.call(node), ...own()] });
+    node.setSize([node.size[0], node.size[1] + HEIGHT]);
+  }
+  node.setDirtyCanvas(true, true);
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {any} node
+ * @param {number} width
+ * @param {number} top
+ */
+function drawOutside(context, node, width, top) {
+  const image = /** @type {HTMLImageElement} */ (outside.get(node));
+  const height = node.size[1] - top;
+  const scale = Math.min((width - 20) / image.width, (height - 10) / image.height);
+  const [w, h] = [image.width * scale, image.height * scale];
+  context.save();
+  context.globalAlpha = 1; // it is no widget that waits for the mouse
+  context.drawImage(image, (width - w) / 2, top + (height - h) / 2, w, h);
+  context.restore();
+}
+
 app.registerExtension({
   name: "semantic-steering.DiffEditMask",
 
@@ -218,7 +264,13 @@ app.registerExtension({
     }
   },
 
-  setup() {
+  async setup() {
+    await loadLanguage();
+    api.addEventListener("executed", ({ detail: { node, output } }) => {
+      const place = String(node).split(":");
+      const outer = place.length > 1 && output?.outline ? app.rootGraph.getNodeById(place[0]) : null;
+      if (outer) load(api.apiURL(address(output.images[0]))).then((image) => showOutside(outer, image));
+    });
     api.addCustomEventListener("semantic-steering.heat", (event) => {
       const { node, picture } = /** @type {CustomEvent<{node: string, picture: string}>} */ (event).detail;
       // Ids: of the node, after those of the subgraph nodes around it.

@@ -98,11 +98,12 @@ export function outlineOf(mask, width) {
 
 /**
  * @param {Uint8Array} mask
- * @returns {string} such as "8 % of the picture"
+ * @returns {import("./report_text.js").Text} such as "8 % of the picture"
  */
 export function shareOf(mask) {
   const inside = mask.reduce((sum, value) => sum + value, 0);
-  if (inside === 0) return "the mask is empty";
+  if (inside === 0) return { id: "mask_empty", values: { threshold: { input: "DiffEditMask.threshold" } } };
   const percent = (100 * inside) / mask.length;
-  return `${percent < 1 ? "under 1" : Math.round(percent)} % of the picture`;
+  if (percent < 1) return { id: "share_under_one", values: {} };
+  return { id: "share", values: { percent: Math.round(percent) } };
 }

@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 
 app.registerExtension({
   name: "semantic-steering.WorkflowId",
-  beforeConfigureGraph(data) {
+  beforeConfigureGraph(/** @type {{id?: string}} */ data) {
     if (data.id?.startsWith("semantic-steering-")) data.id = crypto.randomUUID();
   },
 });

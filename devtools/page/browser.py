@@ -27,7 +27,8 @@ WIDEST, MOST_BYTES = 1200, 120_000  # of a screenshot
 MARGIN = 16  # pixels around the graph in a screenshot
 MENU_AWAY = "button[aria-label='Show Menu'] { display: none }"
 
-READY = "() => window.app?.vueAppReady && window.app.graph && window.app.extensionManager?.setting"
+READY = """() => window.app?.vueAppReady && app.graph && app.extensionManager?.setting &&
+    app.extensionManager.workflow.activeWorkflow"""
 # The prompts whose end the page has been told.
 LISTEN = """() => {
     window.endedPrompts = []

@@ -1,4 +1,5 @@
-"""Keeps the translated locales/<language>/nodeDefs.json in step with the English one.
+"""Keeps the translated locales/<language> in step with the English one: nodeDefs.json, what the nodes are called and
+described as, and main.json, what they say after a run.
 
 People write the translations. translated/<language>.json beside this file holds a hash of the English sentence that
 each was made from, so that a sentence that changes is reported until somebody has looked at its translation and said
@@ -20,11 +21,17 @@ SCRIPTS = {"ja": ("[ぁ-ん]", "[가-힣]"), "ko": ("[가-힣]", "[ぁ-ヿ一-�
 LANGUAGES = tuple(SCRIPTS)
 SAME_NAMES = {"cfg", "clip", "latent", "sigmas", "vae"}  # that ComfyUI's own translations leave in English too
 ENGLISH = re.compile(r"(?:[A-Za-z]+[ ,]+){4}[A-Za-z]")  # a run of words; names of models and quoted prompts are shorter
+PLACE = re.compile(r"\{\w+\}")  # of a value in a message
+MESSAGE = "semanticSteering."
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def definitions_file(language: str, root: Path = ROOT) -> Path:
     return root / "locales" / language / "nodeDefs.json"
+
+
+def messages_file(language: str, root: Path = ROOT) -> Path:
+    return root / "locales" / language / "main.json"
 
 
 def record_file(language: str, root: Path = ROOT) -> Path:
@@ -46,12 +53,12 @@ def reserved(text: str) -> bool:
 
 def problems(language: str, root: Path = ROOT) -> list[str]:
     """What somebody has to look at, a line for each; nothing when the translation is in step."""
-    english, translated = _read(definitions_file("en", root)), _read(definitions_file(language, root))
+    english, translated = _read("en", root), _read(language, root)
     found = [f"{path} is missing: {english[path]!r}" for path in english if path not in translated]
     found += [f"{path} is not a text of the English file" for path in translated if path not in english]
     for path in (path for path in english if path in translated):
         found += [f"{path} {fault}: {translated[path]!r}" for fault in _faults(path, english, translated, language)]
-    done = _read(record_file(language, root))
+    done = _texts_of(record_file(language, root))
     for path, now in _sentences(english).items():
         if path in translated and done.get(path) != now:
             found.append(f"{path} was changed, look at its translation: {english[path]!r}")
@@ -62,10 +69,15 @@ def mark_translated(language: str, root: Path = ROOT) -> None:
     """Records that every translation was made from, or looked at beside, the English text as it is now."""
     file = record_file(language, root)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(_sentences(_read(definitions_file("en", root))), indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(_sentences(_read("en", root)), indent=1) + "\n", encoding="utf-8")
 
 
-def _read(file: Path) -> dict[str, str]:
+def _read(language: str, root: Path) -> dict[str, str]:
+    """All texts of a language."""
+    return _texts_of(definitions_file(language, root)) | _texts_of(messages_file(language, root))
+
+
+def _texts_of(file: Path) -> dict[str, str]:
     return texts(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
@@ -81,6 +93,8 @@ def _sentences(english: dict[str, str]) -> dict[str, str]:
 def _faults(path: str, english: dict[str, str], translated: dict[str, str], language: str) -> list[str]:
     source, text = english[path], translated[path]
     own, foreign = SCRIPTS[language]
+    if path.startswith(MESSAGE):
+        return _message_faults(source, text, language)
     if path.endswith(".name"):
         left = text.isascii() and text.lower() not in SAME_NAMES
     elif path.endswith(".display_name"):
@@ -99,5 +113,18 @@ def _faults(path: str, english: dict[str, str], translated: dict[str, str], lang
         "holds another language's letters": bool(re.search(foreign, text)),
         f"has not the numbers of {source!r}": sorted(NUMBER.findall(text)) != sorted(NUMBER.findall(source)),
         "does not end in the id in brackets": nameless,
+    }
+    return [fault for fault, there in faults.items() if there]
+
+
+def _message_faults(source: str, text: str, language: str) -> list[str]:
+    own, foreign = SCRIPTS[language]
+    words = PLACE.sub("", text)
+    faults = {
+        "is empty": not text,
+        "is left in English": any(letter.isalpha() for letter in PLACE.sub("", source)) and not re.search(own, words),
+        "holds another language's letters": bool(re.search(foreign, words)),
+        f"has not the values of {source!r}": sorted(PLACE.findall(text)) != sorted(PLACE.findall(source)),
+        f"has not the numbers of {source!r}": sorted(NUMBER.findall(words)) != sorted(NUMBER.findall(source)),
     }
     return [fault for fault, there in faults.items() if there]

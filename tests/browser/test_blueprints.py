@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 from blueprint_prompts import FILES, FOLDER, parts
+from PIL import Image
 
 from devtools.demo.serve import EXAMPLE
 from devtools.server.server import CHECKPOINT
@@ -106,6 +110,49 @@ def test_a_blueprint_is_one_node_that_runs(browser, quiet, renderer, file):
         assert browser.wait_for_pictures(browser.run())
     if steered:  # what SEGA Guidance inside says, seen from outside
         browser.page.wait_for_function("() => window.told")
+
+
+# Where the subgraph's node shows a picture, in pixels of the page: left, top, width, height.
+PLACE = """() => {
+    const node = app.graph._nodes.find(node => node.isSubgraphNode?.())
+    const image = document.querySelector(`[data-node-id="${node.id}"] img`)
+    if (LiteGraph.vueNodesMode) {
+        if (!image?.naturalWidth) return null
+        const {x, y, width, height} = image.getBoundingClientRect() // it is as large as it can be in there
+        const side = Math.min(width, height)
+        return [x + (width - side) / 2, y + (height - side) / 2, side, side]
+    }
+    const widget = node.widgets.find(widget => widget.name === '$$mask')
+    if (!widget?.computedHeight) return null
+    const {scale, offset} = app.canvas.ds, {left, top} = app.canvas.canvas.getBoundingClientRect()
+    const side = Math.min(node.size[0] - 20, node.size[1] - widget.y - 10)
+    const [x, y] = [node.pos[0] + (node.size[0] - side) / 2, node.pos[1] + (node.size[1] + widget.y - side) / 2]
+    return [left + (x + offset[0]) * scale, top + (y + offset[1]) * scale, side * scale, side * scale]
+}"""
+MOVE = """() => {
+    const {pos} = app.graph._nodes.find(node => node.isSubgraphNode?.())
+    Object.assign(app.canvas.ds, {scale: 1, offset: [200 - pos[0], 120 - pos[1]]})
+    app.canvas.setDirty(true, true)
+}"""
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_mask_is_seen_on_the_node_from_outside(browser, quiet, renderer):
+    name = "Edit a photo (DiffEdit)"
+    browser.renderer(RENDERERS[renderer])
+    browser.evaluate(AROUND, [CHECKPOINT, EXAMPLE])
+    insert(browser, name)
+    browser.evaluate(WIRE, VALUES[name])
+    outputs = browser.run()["outputs"]
+    (picture,) = next(output["images"] for output in outputs.values() if "outline" in output)
+    picture = Image.open(io.BytesIO(browser.server.client.view(picture))).convert("RGB")
+    browser.evaluate(MOVE)
+    browser.page.wait_for_function(f"() => ({PLACE})()")
+    browser.page.wait_for_timeout(1000)
+    x, y, width, height = browser.evaluate(PLACE)
+    screen = Image.open(io.BytesIO(browser.page.screenshot())).convert("RGB").crop((x, y, x + width, y + height))
+    seen, sent = (np.asarray(each.resize((48, 48)), float) for each in (screen, picture))
+    assert np.corrcoef(seen.ravel(), sent.ravel())[0, 1] > 0.9  # a node may be half transparent
 
 
 def test_the_strength_of_a_slider_is_one_in_the_page(browser):

@@ -29,6 +29,7 @@ WORDS = {
     "SEGAGuidance": ("SEGA", "add object"),
     "SEGASampler": ("SEGA", "remove object"),
     "SEGASweep": ("SEGA", "xy plot"),
+    "SEGAReport": ("SEGA", "verdict"),
     "SEGASaveVectors": ("SEGA", "save vectors"),
     "SEGALoadVectors": ("SEGA", "load vectors"),
     "SEGAApplyVectors": ("SEGA", "apply vectors"),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from devtools.release.translations import LANGUAGES, definitions_file, mark_translated, problems
+from devtools.release.translations import LANGUAGES, definitions_file, mark_translated, messages_file, problems
 
 ENGLISH = {
     "display_name": "SEGA Guidance",
@@ -84,6 +84,37 @@ def test_a_fault_of_the_translation_is_named(pack, path, change, said):
     assert any(f"Node.{path}" in line and said in line for line in problems(language, root))
     mark_translated(language, root)  # saying that it fits does not hide it
     assert any(said in line for line in problems(language, root))
+
+
+SAID = {
+    "ja": "{total} 層中 {matched} 層が一致",
+    "ko": "{total}개 층 중 {matched}개 일치",
+    "zh": "匹配 {total} 层中的 {matched} 层",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text, ""),
+        (lambda text: None, "is missing"),
+        (lambda text: text.replace("{total}", "{all}"), "has not the values"),
+        (lambda text: text.replace("{total}", "5"), "has not the numbers"),
+        (lambda text: "matched {matched} of {total} layers", "is left in English"),
+    ],
+)
+def test_a_fault_of_what_nodes_say_is_named(pack, change, said):
+    root, language = pack
+    new = change(SAID[language])
+    content = {
+        "en": {"matched": "matched {matched} of {total} layers"},
+        language: {} if new is None else {"matched": new},
+    }
+    for name, texts in content.items():
+        messages_file(name, root).write_text(json.dumps({"semanticSteering": texts}), encoding="utf-8")
+    mark_translated(language, root)
+    lines = problems(language, root)
+    assert any(f"{language}: semanticSteering.matched {said}" in line for line in lines) if said else lines == []
 
 
 def test_letters_of_another_language_are_named(pack):

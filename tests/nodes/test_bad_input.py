@@ -193,6 +193,6 @@ def test_after_a_refusal_a_good_run_is_as_if_nothing_had_happened(calls):
 
 def test_sixteen_concepts_run(calls):
     concepts = tuple(tiny_models.concept(tiny_models.stub_cond(20 + i), 1.0, 0.9) for i in range(16))
-    _, activity, _ = sega_sampler(calls.model, concepts=concepts).args
+    _, activity, *_ = sega_sampler(calls.model, concepts=concepts).args
     assert calls.batches == [18] * 3
     assert all(activity[i].any() for i in range(16))

@@ -96,7 +96,7 @@ def test_sega_sampler_with_neutral_concepts_is_the_hosts_ksampler(name, model):
     latent = {"samples": torch.zeros(2, 4, 8, 8)}
     arguments = (model, 7, 4, 3.0, "dpmpp_2m", "karras", POSITIVE, NEGATIVE, latent)
     (plain,) = common_ksampler(*arguments)
-    found, activity, vectors = SEGASampler.execute(*arguments, concepts=tuple(NEUTRAL[name])).args
+    found, activity, vectors, _ = SEGASampler.execute(*arguments, concepts=tuple(NEUTRAL[name])).args
     assert torch.equal(found["samples"], plain["samples"])
     assert activity.shape == (2 * max(1, len(NEUTRAL[name])), 64, 64)
     assert not activity.any()

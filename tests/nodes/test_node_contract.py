@@ -34,13 +34,15 @@ INPUTS = {
         *SETTINGS, "concepts", *REFRESH,
     ],
     "SEGASweep": ["concepts", "latent_image", "scales"],
+    "SEGAReport": ["latent"],
 }  # fmt: skip
 OUTPUTS = {
     "SEGAConcept": ["SEGA_CONCEPTS"],
     "SEGAConceptConditioning": ["SEGA_CONCEPTS"],
     "SEGAGuidance": ["MODEL"],
-    "SEGASampler": ["LATENT", "MASK", "SEGA_VECTORS"],
+    "SEGASampler": ["LATENT", "MASK", "SEGA_VECTORS", "STRING"],
     "SEGASweep": ["SEGA_CONCEPTS", "LATENT", "STRING"],
+    "SEGAReport": ["LATENT", "STRING"],
 }
 DEFAULTS = {
     "direction": "add", "scale": 5.0, "start_percent": 0.2, "threshold": 0.9, "end_percent": 1.0,
@@ -311,7 +313,7 @@ class TestCalledDirectly:
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
         arguments = (3, 5, 4.0, "euler", "normal", positive, negative, latent)
         (separate,) = common_ksampler(patched, *arguments)
-        together, activity, _ = SEGASampler.execute(model, *arguments, concepts=concepts).args
+        together, activity, *_ = SEGASampler.execute(model, *arguments, concepts=concepts).args
         (plain,) = common_ksampler(model, *arguments)
         assert torch.equal(separate["samples"], together["samples"])
         assert tiny_models.relative(together["samples"], plain["samples"]) > 0.01

@@ -60,9 +60,9 @@ def test_edit_a_photo_keeps_every_pixel_outside_the_mask(server, object_info):
         "mask": node("MaskToImage", mask=outputs["mask"]),
         "edited": node("PreviewImage", images=outputs["image"]),
         "inside": node("PreviewImage", images=["mask", 0]),
-        "before": node("PreviewImage", images=["1:1", 0]),
+        "before": node("PreviewImage", images=["1:1001", 0]),
     }  # fmt: skip
-    assert inner["1:1"]["class_type"] == "ImageScaleToTotalPixels"
+    assert inner["1:1001"]["class_type"] == "ImageScaleToTotalPixels"
     shown = server.client.run(prompt)
     before, edited, mask = (pixels(server, shown[key]["images"][0]) for key in ("before", "edited", "inside"))
     assert before.shape == edited.shape == mask.shape

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.server
 def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
     offered = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK}"}
     assert offered == {
-        "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler", "SEGASweep",
+        "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler", "SEGASweep", "SEGAReport",
         "SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
         "InstructPix2PixGuider", "SliderLoRALoader", "SliderSweep", "LabelledStrip",
     }  # fmt: skip

@@ -17,6 +17,7 @@ from ..conditioning.attention_patches import has_image_prompt, mixes_outputs
 from ..conditioning.checks import check_encoded, check_height_and_width
 from ..conditioning.concept import Conditioning, restrictions_in
 from ..conditioning.masks import fitted, to_cells
+from ..page.messages import message
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.batched_call import BatchedCall
 from ..run.evolved_sampling import check_motion, guidance_is_replaced
@@ -93,7 +94,7 @@ class DifferenceSampler(comfy.samplers.Sampler):
             done += len(chunk)
             progress.update_absolute(done, self.maps)
             self.on_maps((total / done).cpu())
-            show_text(f"{done} of {self.maps} maps")
+            show_text(message("maps", done=done, total=self.maps), passing=True)
         self.difference = (total / self.maps).cpu()
         return latent_image
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ....guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
 from ..conditioning.checks import check_channels, check_encoded
+from ..page.messages import joined, message
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.identity import ModelIdentity
 from ..run.levels import input_scale, shares, with_noise
@@ -67,7 +68,8 @@ class InversionSampler(comfy.samplers.Sampler):
         def denoise(x: Tensor, sigma: float) -> Tensor:
             stop_if_cancelled()
             self.evaluations += 1
-            show_text(f"step {len(self.latents)} of {total}, {self.evaluations} model evaluations")
+            step = message("inverting", step=len(self.latents), total=total, evaluations=self.evaluations)
+            show_text(step, passing=True)
             seen["x0"] = model_wrap(x, torch.full((len(x),), sigma, device=x.device), **extra_args)
             return seen["x0"]
 
@@ -198,8 +200,10 @@ def invert(
     sampler = InversionSampler(method, iterations)
     run_sampler(guider_for(model, conds, cfg), sampler, sigmas, samples, noise, seed)
     worst = max(sampler.residuals, default=0.0)
-    reached = f", largest residual {worst:.1e}" if method == "fixed point" else ""
-    summary = f"{len(sigmas) - 1} steps, {sampler.evaluations} model evaluations{reached}"
+    said = [message("inverted", steps=len(sigmas) - 1, evaluations=sampler.evaluations)]
+    if method == "fixed point":
+        said.append(message("residual", residual=f"{worst:.1e}"))
+    summary = joined("comma", said)
     logger.info("DDIM Invert (%s): %s", method, summary)
     show_text(summary)
     settings = {"cfg": cfg, "iterations": iterations, "seed": seed}

@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.lora
 
+from ..page.messages import Message, joined, message
 from . import contents, naming
 from .adapters import misfit, resizes, tensors
 from .contents import Contents
@@ -46,21 +47,21 @@ class Layers:
     no_weight: str | None = None
 
     @property
-    def summary(self) -> str:
+    def summary(self) -> Message:
         """'matched 160 of 160 layers', what became of a text-encoder half, and which tensors are not used."""
-        said = []
+        said: list[str] = []
         if self.total:
-            said.append(f"matched {self.matched} of {self.total} layers")
+            said.append(message("matched", matched=self.matched, total=self.total))
         if self.text_matched:
-            said.append(f"text encoder {self.text_matched} of {self.text_total} layers")
+            said.append(message("text_matched", matched=self.text_matched, total=self.text_total))
         elif self.text_total:
-            said.append(f"its text-encoder half ({self.text_total} layers) is not used: connect clip")
+            said.append(message("text_unused", total=self.text_total))
         if self.unused:
-            noun = "tensor" if len(self.unused) == 1 else "tensors"
-            said.append(f"{len(self.unused)} {noun} not used: {some(self.unused)}")
+            key = "tensor_unused" if len(self.unused) == 1 else "tensors_unused"
+            said.append(message(key, count=len(self.unused), names=some(self.unused)))
         if self.made_for:
             said.append(self.made_for)
-        return ", ".join(said)
+        return joined("comma", said)
 
 
 @dataclass

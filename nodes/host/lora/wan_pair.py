@@ -8,6 +8,8 @@ from typing import Any
 
 import comfy.model_base
 
+from ..page.messages import message
+
 NOISE = re.compile(r"(?<![a-z])(high|low)[ _-]?noise")
 # In a file's name alone: "…_HIGH_fp16", but not "high_quality".
 ALONE = re.compile(
@@ -26,7 +28,7 @@ def made_for(model: Any, name: str, metadata: dict[str, str]) -> str:
         ("metadata", set(NOISE.findall(_words_apart(json.dumps(metadata))))),
     ):
         if len(found) == 1:
-            return f"for the {found.pop()}-noise model (by its {source})"
+            return message(f"for_{found.pop()}_noise", source=source)
     return ""
 
 

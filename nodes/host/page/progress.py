@@ -14,6 +14,8 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
 
+from .messages import Message
+
 
 def own_id(node: Any) -> str | None:
     """The id of a node class that asks for its unique_id; None when it is called directly."""
@@ -40,25 +42,20 @@ def _running() -> tuple[Any, Any]:
     return (None, None) if server is None or context is None else (server, context)
 
 
-def show_text(text: str, node: str | None = None) -> None:
+def show_text(text: str, node: str | None = None, passing: bool = False) -> None:
     """Text under a node of the page, by default the one that is being executed; nothing where there is no server or no
-    running prompt."""
+    running prompt. web/report.js shows it and keeps it. passing: progress, which the next text replaces."""
     server, context = _running()
     if server is None:
         return
-    server.send_progress_text(text, node or context.node_id, server.client_id)
-
-
-def show_verdict(text: str, node: str | None = None) -> None:
-    """What a run did: text under a node as `show_text` has it. Of a node in a subgraph, whose text the page shows in
-    there only, web/node_text.js tells it outside as well."""
-    show_text(text, node)
-    server, context = _running()
-    if server is None:
-        return
-    place = node or context.node_id
-    if ":" in place:  # the subgraph's id, then the node's own
-        server.send_sync("semantic-steering.verdict", {"node": place, "text": text}, server.client_id)
+    told = {
+        "node": node or context.node_id,
+        "runner": context.node_id,
+        "prompt": context.prompt_id,
+        "text": text.data if isinstance(text, Message) else text,
+        "passing": passing,
+    }
+    server.send_sync("semantic-steering.text", told, server.client_id)
 
 
 def show_preview(picture: Image.Image, node: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....guidance_core import EditSize
+from .messages import Message, input_name, joined, lines, message
 
 # Below the first ratio an edit is mostly not seen, above the second much else changes: of the guidance, and of the
 # prediction where there is no guidance (guided), for bare texts and for those in the context of the picture's prompt
@@ -18,24 +19,44 @@ BOUNDS = {
     (False, True): (0.02, 0.15),
 }
 
-NO_STEP = "its window holds no step of this run: lower start_percent or raise end_percent"
+
+def concept_input(name: str) -> Message:
+    """An input of a concept's node, as the page calls it."""
+    return input_name("SEGAConcept", name)
+
+
+RAISE_SCALE = message("raise", input=concept_input("scale"))
+LOWER_SCALE = message("lower", input=concept_input("scale"))
+LOWER_THRESHOLD = message("lower", input=concept_input("threshold"))
+RAISE_THRESHOLD = message("raise", input=concept_input("threshold"))
+START_EARLIER = message("start_earlier")
+
+
+def window_message(key: str, node_id: str = "SEGAConcept") -> Message:
+    """What to do about a window that no step of a run lies in."""
+    return message(key, start=input_name(node_id, "start_percent"), end=input_name(node_id, "end_percent"))
+
+
+NO_STEP = window_message("window_without_step")
+MASK_BLACK = message("mask_black")
 
 
 @dataclass(frozen=True)
 class Acted:
-    """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off;
-    size: of its edit, None if it never acted; swept: with another scale for each picture; base: what it was compared
-    with; stronger: what would make more of it; missed: what to do where its window holds no step; in_prompt: whether it
-    was measured in the context of the picture's prompt."""
+    """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off, for
+    the reason `off`; size: of its edit, None if it never acted; swept: with another scale for each picture; base: what
+    it was compared with; stronger: what would make more of it; missed: what to do where its window holds no step;
+    in_prompt: whether it was measured in the context of the picture's prompt."""
 
     name: str
     steps: int | None = None
     size: EditSize | None = None
     swept: bool = False
     base: str = "positive"
-    stronger: tuple[str, ...] = ("raise scale", "lower threshold", "start earlier")
-    missed: str = NO_STEP
+    stronger: tuple[Message, ...] = (RAISE_SCALE, LOWER_THRESHOLD, START_EARLIER)
+    missed: Message = NO_STEP
     in_prompt: bool = False
+    off: Message = MASK_BLACK
 
 
 @dataclass
@@ -57,59 +78,63 @@ class Evaluations:
             self.own, self.pending = self.own + conditionings, False
 
     @property
-    def text(self) -> str:
-        return f"+{100 * self.added / self.own:.0f} % evaluations" if self.own else f"+{self.added} evaluations"
+    def text(self) -> Message:
+        if self.own:
+            return message("cost", percent=f"{100 * self.added / self.own:.0f}")
+        return message("cost_count", count=self.added)
 
 
 def verdict(
-    concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool, notes: Sequence[str] = ()
-) -> str:
+    concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool, notes: Sequence[Message] = ()
+) -> Message:
     """A line for each concept, what to change under those that act too little or too much to be seen as wanted, and the
     cost in the last line if there are several.
 
     steps: of the run; guided: whether the sizes are compared with the guidance (else with the noise estimate); notes:
     what else the user should know, a line each.
     """
-    lines = []
+    said: list[str] = []
     for concept in concepts:
-        name = f"{concept.name} in the prompt" if concept.in_prompt else concept.name
-        lines.append(f"{name}: {_what(concept, steps, guided)}")
+        name = message("in_prompt", name=concept.name) if concept.in_prompt else concept.name
+        what = _what(concept, steps, guided)
+        if len(concepts) == 1:
+            what.append(evaluations.text)
+        said.append(message("named", name=name, what=joined("comma", what)))
         advice = _advice(concept, guided)
-        if advice:
-            lines.append(f"→ {advice}")
-    if len(concepts) == 1:
-        lines[0] += f", {evaluations.text}"
-    else:
-        lines.append(evaluations.text)
-    lines += notes
-    return ";\n".join(lines)  # a page may show the end of a line as a blank
+        if advice is not None:
+            said.append(message("advice", advice=advice))
+    if len(concepts) != 1:
+        said.append(evaluations.text)
+    return lines([*said, *notes])
 
 
-def _what(concept: Acted, steps: int, guided: bool) -> str:
+def _what(concept: Acted, steps: int, guided: bool) -> list[Message]:
     if concept.steps is None:
-        return "switched off"
-    active = f"active in {concept.steps} of {steps} steps"
+        return [message("switched_off")]
+    said = [message("active", steps=concept.steps, total=steps)]
     if concept.size is None or not concept.size.share > 0:
-        return active
-    ratio, unit = concept.size.ratio, "guidance" if guided else "prediction"
-    compared = "" if ratio is None else f", edit = {ratio:.2g} × {unit}"
-    return f"{active}{compared}, {100 * concept.size.share:.0f} % of the picture"
+        return said
+    if concept.size.ratio is not None:
+        key = "edit_of_guidance" if guided else "edit_of_prediction"
+        said.append(message(key, ratio=f"{concept.size.ratio:.2g}"))
+    return [*said, message("share", percent=f"{100 * concept.size.share:.0f}")]
 
 
-def _advice(concept: Acted, guided: bool) -> str:
+def _advice(concept: Acted, guided: bool) -> Message | None:
     if concept.steps is None:
-        return "scale 0, an empty window, or a black mask"
+        return concept.off
     if concept.steps == 0:
         return concept.missed
     if concept.size is not None and math.isnan(concept.size.share):
-        return f"the model gave values that are no numbers: lower {'cfg or scale' if guided else 'scale'}"
+        what = joined("or", [*(["cfg"] if guided else []), concept_input("scale")])
+        return message("not_numbers", what=what)
     if concept.size is None or concept.size.share == 0:
-        return f"nothing differs from the {concept.base} prompt: try another text"
+        return message("no_difference", base=concept.base)
     if concept.size.ratio is None or concept.swept:
-        return ""
+        return None
     faint, heavy = BOUNDS[guided, concept.in_prompt]
     if concept.size.ratio < faint:
-        return "probably too weak to see: " + (" or ".join(concept.stronger) or "try another text")
+        return message("too_weak", ways=joined("or", concept.stronger or [message("other_text")]))
     if concept.size.ratio > heavy:
-        return "probably too strong: lower scale or raise threshold"
-    return ""
+        return message("too_strong", ways=joined("or", [LOWER_SCALE, RAISE_THRESHOLD]))
+    return None

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ..conditioning.concept import ConceptInput
-from ..page.progress import show_verdict
-from ..page.verdict import Acted, Evaluations, verdict
+from ..page.progress import show_text
+from ..page.told import tell
 from ..run.identity import ModelIdentity
 from ..run.patches import add_outer_sample
 from ..run.samplers import takes_steps_back
+from .report import at_rest
 from .run import SEGA, SEGARun
 from .settings import Page, SEGASettings, Steering
 from .vectors import ConceptVectors, Recorder
@@ -42,9 +43,7 @@ def patch_model(
     steering = Steering(tuple(concepts or ()), settings, page or Page(), record, record and vectors)
     patched = model.clone()
     if all(concept.neutral for concept in steering.concepts):
-        if concepts:
-            silent = [Acted(entry.title) for entry in concepts]
-            show_verdict(verdict(silent, 0, Evaluations(), True), steering.page.node)
+        show_text(at_rest(steering.concepts), steering.page.node)
         return patched
 
     def outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
@@ -69,8 +68,8 @@ def patch_model(
             samples = run.leave(samples)
         text = run.verdict()
         logger.info("SEGA: %s", text.replace("\n", " "))
-        show_verdict(text, steering.page.node)
-        return samples
+        show_text(text, steering.page.node)
+        return tell(samples, text)
 
     add_outer_sample(patched, SEGA, outer_sample)
     return patched

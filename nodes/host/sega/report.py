@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import EditMeasure
+from ..conditioning.concept import ConceptInput
+from ..page.messages import Message, message
 from ..page.previews import live_activity
 from ..page.progress import show_preview
-from ..page.verdict import Acted, Evaluations, verdict
+from ..page.verdict import MASK_BLACK, Acted, Evaluations, verdict, window_message
 from .activity import Activity
 from .settings import Steering
 from .vectors import Recorder
@@ -40,7 +42,7 @@ class Report:
         self.given, self.page = steering.concepts, steering.page
         self.shape, self.layout = shape, layout
         self.measure, self.evaluations, self.guided = EditMeasure(), Evaluations(), True
-        self.notes: list[str] = []
+        self.notes: list[Message] = []
         self.recorder = Recorder() if steering.vectors else None
         # Sound has no picture to show it over.
         maps = steering.record or (steering.page.live and len(shape) >= 4)
@@ -68,12 +70,29 @@ class Report:
             titles = [entry.title for entry in self.given]
             show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)
 
-    def verdict(self, active: Mapping[int, Acted], steps: int, again: Sequence[str]) -> str:
+    def verdict(self, active: Mapping[int, Acted], steps: int, again: Sequence[Message]) -> Message:
         """What the finished run did, for people. active: for each concept that could act, by its place, all but its
         size; steps: of the run; again: lines about what was evaluated once more. Waits for the device once."""
         sizes = self.measure.sizes()
         acted = [
-            replace(active[place], size=sizes.get(place)) if place in active else Acted(entry.title)
+            replace(active[place], size=sizes.get(place)) if place in active else switched_off(entry)
             for place, entry in enumerate(self.given)
         ]
         return verdict(acted, steps, self.evaluations, self.guided, [*self.notes, *again])
+
+
+def switched_off(entry: ConceptInput) -> Acted:
+    """A concept that can change nothing, and why."""
+    if entry.whole_window.empty:
+        return Acted(entry.title, off=window_message("window_empty"))
+    if not entry.neutral:
+        return Acted(entry.title, off=MASK_BLACK)
+    scaled = any(entry.scale) if isinstance(entry.scale, tuple) else entry.scale
+    return Acted(entry.title, off=message("strength_zero" if scaled else "scale_zero"))
+
+
+def at_rest(concepts: Sequence[ConceptInput]) -> Message:
+    """What is said where none of the concepts can change anything."""
+    if not concepts:
+        return message("no_concepts")
+    return verdict([switched_off(entry) for entry in concepts], 0, Evaluations(), True)

@@ -16,8 +16,9 @@ from ..conditioning.base import base_name, cfg_is_one
 from ..conditioning.checks import check_latent, check_positive
 from ..conditioning.concept import LARGEST_SCALE, ConceptInput
 from ..conditioning.masks import latent_mask
+from ..page.messages import Message, message
 from ..page.progress import stop_if_cancelled
-from ..page.verdict import NO_STEP, Acted
+from ..page.verdict import LOWER_THRESHOLD, NO_STEP, RAISE_SCALE, START_EARLIER, Acted, window_message
 from ..run.batched_call import count_in_run
 from ..run.evolved_sampling import check_motion
 from ..run.patches import OfOneRun, check_one_model
@@ -45,13 +46,13 @@ class ActingConcept:
         evaluated = [level for level in levels[:-1] if level > 0]
         missed = NO_STEP
         if evaluated and all(window.phase(level) is Phase.AFTER for level in evaluated):
-            missed = "its window ends before this run begins: raise end_percent"
+            missed = window_message("window_before")
         elif evaluated and all(window.phase(level) is Phase.BEFORE for level in evaluated):
-            missed = "its window begins after this run ends: lower start_percent"
+            missed = window_message("window_after")
         ways = {
-            "raise scale": not isinstance(entry.scale, tuple) and abs(entry.scale) < LARGEST_SCALE,
-            "lower threshold": entry.threshold > 0,
-            "start earlier": entry.window.start_percent > 0,
+            RAISE_SCALE: not isinstance(entry.scale, tuple) and abs(entry.scale) < LARGEST_SCALE,
+            LOWER_THRESHOLD: entry.threshold > 0,
+            START_EARLIER: entry.window.start_percent > 0,
         }
         stronger = tuple(way for way, left in ways.items() if left)
         swept = isinstance(entry.scale, tuple)
@@ -131,7 +132,7 @@ class SEGARun(OfOneRun):
             by_place = {acting.place: i for i, acting in enumerate(self.acting)}
             self.nu = {by_place[place]: nu.to(latent.device) for place, nu in came.items()}
         elif not bool(noise.any()) and any(each.window.phase(start) is Phase.INSIDE for each in self.concepts):
-            self.report.notes.append("momentum starts anew: the latent is not straight from a sampler of this model")
+            self.report.notes.append(message("momentum_anew"))
 
     def leave(self, samples: Tensor) -> Tensor:
         """Have the momentum travel with the result of a run that may be continued."""
@@ -140,14 +141,14 @@ class SEGARun(OfOneRun):
         nu = {self.acting[i].place: nu for i, nu in self.nu.items()}
         return continuing.leave(samples, self.steering, self.clock.levels[-1], nu)
 
-    def verdict(self) -> str:
+    def verdict(self) -> Message:
         """What the finished run did, for people."""
         active = {
             acting.place: acting.told(self.clock.levels, base)
             for acting, base in zip(self.acting, self.bases, strict=True)
         }
         again = [
-            f"the {name} is evaluated once more, with the {', '.join(sorted(keys))} of the concepts".replace("_", " ")
+            message("base_again", base=name.replace("_", " "), keys=", ".join(sorted(keys)).replace("_", " "))
             for name, keys in self.conds.apart.items()
         ]
         return self.report.verdict(active, len(self.clock.levels) - 1, again)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import resized
+from ..page.messages import Message, message
 from ..run.identity import ModelIdentity
 
 logger = logging.getLogger("semantic_steering")
@@ -38,11 +39,12 @@ class ConceptVectors:
         return not bool(self.gamma.any())
 
     @property
-    def summary(self) -> str:
-        names = ", ".join(str(concept.get("name")) for concept in self.concepts) or "no concept"
+    def summary(self) -> Message:
+        names = ", ".join(str(concept.get("name")) for concept in self.concepts) or message("no_concept_recorded")
         sizes = " x ".join(str(size) for size in reversed(self.gamma.shape[3:]))
-        what = f"{len(self.sigmas)} noise levels, {self.gamma.shape[1]} picture(s) of {sizes} cells"
-        return f"{names}; {what}, seed {self.seed}"
+        return message(
+            "vectors", names=names, levels=len(self.sigmas), pictures=self.gamma.shape[1], size=sizes, seed=self.seed
+        )
 
     def check(self) -> None:
         """Raises ValueError, naming what is wrong, for vectors that cannot be added to a run."""

