@@ -66,7 +66,7 @@ def ways(plan: Plan) -> dict[tuple[int, str], tuple[Way, Way]]:
         return 1 - (timesteps[step - 1] + timesteps[step]) / 2 / (peers.TRAINED_STEPS - 1) if step else 0.0
 
     def ours(count: int, start: float, momentum: tuple[float, float]) -> torch.Tensor:
-        (_, noise, forward, _) = DDIMInvert.execute(
+        (_, noise, forward, *_) = DDIMInvert.execute(
             model, empty, {"samples": samples}, method="ddim", sigmas=sigmas
         ).args
         steered = steer(model, concepts[:count], momentum, percent_before(round(steps * start)))

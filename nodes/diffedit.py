@@ -21,7 +21,10 @@ from .inversion import CATEGORY, InversionType
 
 logger = logging.getLogger("semantic_steering")
 
-ALIASES = ["DiffEdit", "edit photo", "replace object", "add object", "remove object"]
+ALIASES = [
+    "DiffEdit", "edit photo", "replace object", "add object", "remove object", "image editing", "edit image",
+    "图像编辑", "画像編集", "이미지 편집",
+]  # fmt: skip
 
 
 class DiffEditMask(io.ComfyNode):
@@ -33,7 +36,10 @@ class DiffEditMask(io.ComfyNode):
             category=CATEGORY,
             description="Finds the part of a picture that two texts disagree about: from what is there to what should "
             "be there. No segmentation model, and the object need not exist yet.",
-            search_aliases=[*ALIASES, "auto mask", "mask from text", "mask by prompt", "segment"],
+            search_aliases=[
+                *ALIASES, "auto mask", "mask from text", "mask by prompt", "mask from prompt", "text to mask",
+                "segment", "文字遮罩", "自动遮罩", "自動マスク", "자동 마스크",
+            ],
             has_intermediate_output=True,  # shown again after a reload, when the cache has the node's outputs
             inputs=[
                 io.Model.Input("model", tooltip="The model whose answers to the two texts are compared, unsteered."),

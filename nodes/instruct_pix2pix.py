@@ -29,7 +29,8 @@ class InstructPix2PixGuider(io.ComfyNode):
             "the text, one for the picture, and SEGA concepts as dials. For SamplerCustomAdvanced.",
             search_aliases=[
                 "InstructPix2Pix", "ip2p", "instruct pix2pix", "edit instruction", "edit photo", "image guidance",
-                "image cfg", "dual cfg", "CosXL Edit",
+                "image cfg", "dual cfg", "CosXL Edit", "image editing", "edit image",
+                "指令编辑", "画像編集", "이미지 편집",
             ],
             inputs=[
                 io.Model.Input(

@@ -27,7 +27,7 @@ class DDIMInvert(io.ComfyNode):
             "edited: with DiffEdit Sampler, with SEGA, or with a new prompt.",
             search_aliases=[
                 "inversion", "unsample", "unsampler", "DDIM inversion", "DiffEdit", "SDEdit", "image to noise",
-                "encode noise", "real image",
+                "encode noise", "real image", "noise inversion", "图像反演", "ノイズ反転", "노이즈 반전",
             ],
             inputs=[
                 io.Model.Input(
@@ -92,8 +92,12 @@ class DDIMInvert(io.ComfyNode):
                 io.Sigmas.Output(display_name="sigmas", tooltip="The schedule to decode with."),
                 io.Latent.Output(
                     display_name="inverted_latent",
-                    tooltip="For KSampler (Advanced): add_noise disable, the same steps and scheduler, start_at_step = "
-                    "the steps that denoise left out. Not for flow models at denoise 1.",
+                    tooltip="For KSampler (Advanced): add_noise disable, the same steps and scheduler, and "
+                    "start_at_step from here. Not for flow models at denoise 1.",
+                ),
+                io.Int.Output(
+                    display_name="start_at_step",
+                    tooltip="For KSampler (Advanced): the steps that denoise left out. With sigmas of your own 0.",
                 ),
             ],
         )  # fmt: skip
@@ -114,14 +118,16 @@ class DDIMInvert(io.ComfyNode):
             raise ValueError(
                 f"cfg is {cfg:g} and negative is not connected; connect a negative prompt, or set cfg to 1"
             )
+        start = 0
         if sigmas is None:
             sigmas = schedule(model.get_model_object("model_sampling"), scheduler, steps, denoise)
+            start = steps - (len(sigmas) - 1)
         else:
             sigmas = check_levels(model.get_model_object("model_sampling"), sigmas)
         inversion = host.invert(model, positive, negative, latent_image, sigmas, cfg, method, iterations, seed)
         return io.NodeOutput(
             inversion, host.InversionNoise(inversion, model, seed), sigmas,
-            host.inverted_latent(model, latent_image, inversion),
+            host.inverted_latent(model, latent_image, inversion), start,
         )  # fmt: skip
 
 

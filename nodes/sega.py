@@ -26,7 +26,10 @@ from .host.sega.vectors import ConceptVectors, Unrecorded
 
 # Another method of this name is in the list of nodes too (Spectral-Energy Guided Attention).
 CATEGORY = "semantic steering/SEGA (semantic guidance)"
-ALIASES = ["SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength"]
+ALIASES = [
+    "SEGA", "semantic guidance", "attribute", "expression", "add object", "remove object", "edit strength",
+    "image editing", "edit image", "face edit", "语义引导", "图像编辑", "画像編集", "이미지 편집",
+]  # fmt: skip
 
 MOST_REFRESH = 10
 VECTORS_SLOT = 2  # of SEGA Sampler's outputs
@@ -92,7 +95,9 @@ class SEGAConcept(io.ComfyNode):
             category=CATEGORY,
             description="A change in words for SEGA (semantic guidance), such as 'glasses' or 'smile', with its "
             "strength and timing. Connect it to SEGA Guidance or SEGA Sampler.",
-            search_aliases=[*ALIASES, "concept"],
+            search_aliases=[
+                *ALIASES, "concept", "add glasses", "glasses", "smile", "眼镜", "微笑", "眼鏡", "笑顔", "안경", "미소",
+            ],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the checkpoint that is steered."),
                 io.String.Input(
@@ -218,7 +223,7 @@ class SEGAGuidance(io.ComfyNode):
                 *_settings_inputs(),
                 _refresh_input(),
                 io.Boolean.Input(
-                    "show_activity", default=False, optional=True, advanced=True,
+                    "show_activity", default=False, optional=True,
                     tooltip="Show on this node, at every step, where each concept acts. Costs a little time, because "
                     "each step waits for the picture.",
                 ),

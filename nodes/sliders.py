@@ -20,7 +20,10 @@ from .host.sliders.patch import APPLY_TO, STRONGEST, Slider, with_slider
 logger = logging.getLogger("semantic_steering")
 
 CATEGORY = "semantic steering/sliders"
-ALIASES = ["concept slider", "slider", "LoRA", "lora schedule", "attribute", "expression", "edit strength", "LECO"]
+ALIASES = [
+    "concept slider", "slider", "LoRA", "lora schedule", "lora strength schedule", "attribute", "expression",
+    "edit strength", "LECO", "滑块", "スライダー", "슬라이더",
+]  # fmt: skip
 NO_FILE = "none"
 
 LoraModel = io.Custom("LORA_MODEL")

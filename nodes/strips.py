@@ -14,10 +14,13 @@ class LabelledStrip(io.ComfyNode):
         return io.Schema(
             node_id="LabelledStrip",
             display_name="Labelled Strip",
-            category="semantic steering/sliders",
+            category="semantic steering/comparison",
             description="Puts the pictures of a batch side by side, each under its caption: for SEGA Sweep, Slider "
             "Sweep, or any batch.",
-            search_aliases=["x/y plot", "xy plot", "compare", "sweep", "grid", "strip", "contact sheet", "caption"],
+            search_aliases=[
+                "x/y plot", "xy plot", "compare", "compare strip", "sweep", "grid", "strip", "contact sheet", "caption",
+                "对比图", "比較", "비교",
+            ],
             inputs=[
                 io.Image.Input(
                     "images", tooltip="The pictures of one batch, left to right; their pixels stay as they are."

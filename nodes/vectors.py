@@ -70,7 +70,7 @@ class SEGALoadVectors(io.ComfyNode):
             search_aliases=[*WORDS, "load vectors", "import"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=files.names(),
+                    "file", options=files.names() or [files.NO_FILE],
                     tooltip="A *.sega.safetensors file of the input or the output folder. Press R after saving one.",
                 ),
             ],

@@ -22,24 +22,32 @@ SELECTED = """name => {
     app.graph.add(node)
     app.canvas.selectItems([node])
 }"""
-# For each node its paper's name (where it has one) and a word that a user would type.
+# For each node its paper's name (where it has one) and words that a user would type.
 WORDS = {
-    "SEGAConcept": ("SEGA", "expression"),
+    "SEGAConcept": ("SEGA", "expression", "add glasses", "glasses", "smile", "face edit", "眼镜", "笑顔", "미소"),
     "SEGAConceptConditioning": ("SEGA", "attribute"),
-    "SEGAGuidance": ("SEGA", "add object"),
+    "SEGAGuidance": ("SEGA", "add object", "image editing", "语义引导"),
     "SEGASampler": ("SEGA", "remove object"),
     "SEGASweep": ("SEGA", "xy plot"),
     "SEGAReport": ("SEGA", "verdict"),
     "SEGASaveVectors": ("SEGA", "save vectors"),
     "SEGALoadVectors": ("SEGA", "load vectors"),
     "SEGAApplyVectors": ("SEGA", "apply vectors"),
-    "DDIMInvert": ("DDIM inversion", "unsample"),
-    "DiffEditMask": ("DiffEdit", "auto mask"),
+    "DDIMInvert": ("DDIM inversion", "unsample", "noise inversion", "反演"),
+    "DiffEditMask": ("DiffEdit", "auto mask", "mask from prompt", "text to mask", "文字遮罩", "自動マスク"),
     "DiffEditSampler": ("DiffEdit", "inpaint"),
-    "InstructPix2PixGuider": ("InstructPix2Pix", "edit photo"),
-    "SliderLoRALoader": ("Concept Sliders", "lora schedule"),
+    "InstructPix2PixGuider": ("InstructPix2Pix", "edit photo", "edit image", "指令编辑"),
+    "SliderLoRALoader": (
+        "Concept Sliders",
+        "lora schedule",
+        "lora strength schedule",
+        "slider",
+        "滑块",
+        "スライダー",
+        "슬라이더",
+    ),
     "SliderSweep": ("Concept Sliders", "compare strengths"),
-    "LabelledStrip": ("contact sheet",),
+    "LabelledStrip": ("contact sheet", "compare strip", "비교"),
 }
 
 

@@ -106,7 +106,8 @@ TABLES = EDITING | INSTRUCTING | SLIDERS | VECTORS
 CATEGORIES = [
     (EDITING, "DiffEdit"),
     (INSTRUCTING, "InstructPix2Pix"),
-    (SLIDERS, "sliders"),
+    ({name: SLIDERS[name] for name in SLIDERS if name != "LabelledStrip"}, "sliders"),
+    ({"LabelledStrip"}, "comparison"),
     (VECTORS, "SEGA (semantic guidance)"),
 ]
 # What a node must be found by: the method's name in its paper, and words of people who do not know it.
@@ -122,7 +123,13 @@ WORDS = {name: SEGA_WORDS for name in (*INPUTS, *VECTORS)} | {
     "SliderSweep": SLIDER_WORDS | {"sweep"},
 }
 EDITING_OUTPUTS = {
-    "DDIMInvert": [("inversion", "INVERSION"), ("noise", "NOISE"), ("sigmas", "SIGMAS"), ("inverted_latent", "LATENT")],
+    "DDIMInvert": [
+        ("inversion", "INVERSION"),
+        ("noise", "NOISE"),
+        ("sigmas", "SIGMAS"),
+        ("inverted_latent", "LATENT"),
+        ("start_at_step", "INT"),
+    ],
     "DiffEditMask": [("mask", "MASK"), ("heatmap", "MASK")],
     "DiffEditSampler": [("latent", "LATENT")],
     "InstructPix2PixGuider": [("guider", "GUIDER"), ("latent", "LATENT")],
@@ -338,8 +345,11 @@ class TestCalledDirectly:
         assert not torch.is_inference_mode_enabled()
         model, empty, source, target = tiny_models.unet_model(), *(tiny_models.unet_cond(seed) for seed in (1, 2, 3))
         latent = {"samples": tiny_models.noise(1, 4, 8, 8)}
-        inversion, noise, sigmas, inverted = DDIMInvert.execute(model, empty, latent, steps=4, method="ddim").args
+        inversion, noise, sigmas, inverted, start = DDIMInvert.execute(
+            model, empty, latent, steps=4, method="ddim"
+        ).args
         assert len(inversion.latents) == len(sigmas) == 4  # 3 of 4 steps
+        assert start == 1
         assert noise.generate_noise(latent).shape == inverted["samples"].shape == (1, 4, 8, 8)
         mask, heatmap = DiffEditMask.execute(model, source, target, latent, maps=2, clamp=1.0).args
         assert mask.shape == heatmap.shape == (1, 64, 64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
 import time
 
 import aiohttp
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from said import words
 from server_prompts import PICTURE, calls, continued, decoded, inverted, latent, masked, node
 
 from devtools.server.client import Prompt, PromptInterrupted
@@ -93,9 +93,6 @@ def test_the_preview_without_a_picture_is_the_latents_colours(server):
     assert Image.open(io.BytesIO(server.client.view(entry))).size == (64, 64)
 
 
-TEXT = 3  # the host's number for a text under a node
-
-
 def texts(server, prompt: Prompt) -> dict[str, list[str]]:
     """{node id: what was shown under it} while a prompt ran."""
 
@@ -108,10 +105,11 @@ def texts(server, prompt: Prompt) -> dict[str, list[str]]:
                     message = await page.receive(timeout=0.5)
                 except asyncio.TimeoutError:  # another class than TimeoutError in Python 3.10
                     continue
-                if message.type is aiohttp.WSMsgType.BINARY and struct.unpack(">I", message.data[:4])[0] == TEXT:
-                    length = struct.unpack(">I", message.data[4:8])[0]
-                    key, text = message.data[8 : 8 + length].decode(), message.data[8 + length :].decode()
-                    found.setdefault(key, []).append(text)
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                event = message.json()
+                if event["type"] == "semantic-steering.text":
+                    found.setdefault(event["data"]["node"], []).append(words(event["data"]["text"]))
             await run
         return found
 
@@ -158,7 +156,8 @@ def test_the_noise_and_the_latent_lead_back_to_the_picture(server):
     prompt["decode"] = node(
         "KSamplerAdvanced", model=["checkpoint", 0], add_noise="disable", noise_seed=0, steps=8, cfg=1.0,
         sampler_name="euler", scheduler="normal", positive=["empty", 0], negative=["empty", 0],
-        latent_image=["invert", 3], start_at_step=4, end_at_step=10000, return_with_leftover_noise="disable",
+        latent_image=["invert", 3], start_at_step=["invert", 4], end_at_step=10000,
+        return_with_leftover_noise="disable",
     )  # fmt: skip
     prompt["save"]["inputs"]["samples"] = ["decode", 0]
     assert (latent(server, prompt) - expected).norm() < 1e-3 * expected.norm()

@@ -16,7 +16,7 @@ from semantic_steering.nodes.inversion import DDIMInvert
 
 TYPES = [ModelType.EPS, ModelType.V_PREDICTION, ModelType.FLOW, ModelType.EDM]
 VIDEO = (4, 3, 6, 6)
-Inverted = namedtuple("Inverted", "inversion noise sigmas latent")
+Inverted = namedtuple("Inverted", "inversion noise sigmas latent start")
 
 
 class Mixer(torch.nn.Module):

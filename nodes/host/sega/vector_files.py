@@ -20,6 +20,7 @@ from .vectors import RECORD_AGAIN, ConceptVectors
 
 SUFFIX = ".sega.safetensors"
 FORMAT, VERSION = "semantic-steering concept vectors", 1
+NO_FILE = "no file yet"  # in the list, where there is none
 OUTPUT = " [output]"  # how ComfyUI's own names say that a file is in the output folder
 
 
@@ -75,6 +76,8 @@ def _below(folder: str) -> Iterator[str]:
 
 def load(name: str) -> ConceptVectors:
     """Read a file that `save` wrote. Raises ValueError, naming the file and what is wrong with it."""
+    if name == NO_FILE:
+        raise ValueError("file: there are no concept vectors yet; save some with SEGA Save Vectors, then press R")
     path = Path(folder_paths.get_annotated_filepath(name))
     if not name.removesuffix(OUTPUT).endswith(SUFFIX):
         raise ValueError(f"file is {name!r}; concept vectors are in files that end in {SUFFIX}")

@@ -252,7 +252,7 @@ def test_what_is_stored_stays_what_it_was(model):
 
 def test_a_latents_other_entries_stay_on_the_inverted_latent(model):
     latent = {"samples": PICTURES, "batch_index": [3, 7]}
-    *_, inverted = DDIMInvert.execute(model, TEXT, latent, method="random", seed=5, denoise=0.4).args
+    *_, inverted, _ = DDIMInvert.execute(model, TEXT, latent, method="random", seed=5, denoise=0.4).args
     assert inverted["batch_index"] == [3, 7]
     noise = comfy.sample.prepare_noise(PICTURES, 5, [3, 7])
     sigma = float(tiny_models.schedule(model, 25)[-11])

@@ -11,9 +11,10 @@ import pytest
 import slider_runs
 import tiny_models
 import torch
+from said import words
 from semantic_steering.guidance_core import EditSize, Window
 from semantic_steering.nodes.host.lora import fitting as lora_files
-from semantic_steering.nodes.host.page import messages, previews
+from semantic_steering.nodes.host.page import previews
 from semantic_steering.nodes.host.page.verdict import BOUNDS, Acted, Evaluations, verdict
 from semantic_steering.nodes.host.run import ksampler as sampling
 from semantic_steering.nodes.host.sega.patch import patch_model
@@ -223,17 +224,6 @@ def test_advice_for_a_window_after_the_runs_end():
     steered = patch_model(model, (tiny_models.concept(TARGET, start=0.8),), SEGASettings(), runs.append)
     tiny_models.sample_cfg(steered, POSITIVE, NEGATIVE, sigmas=tiny_models.schedule(model, 10)[:5])
     assert runs[0].verdict().split("\n")[1] == "→ its window begins after this run ends: lower start_percent"
-
-
-def words(data):
-    """English from what the page is sent."""
-    if not isinstance(data, dict):
-        return data
-    if "input" in data:
-        return data["input"].partition(".")[2]
-    if "join" in data:
-        return messages.english()[data["join"]].join(map(words, data["parts"]))
-    return messages.english()[data["id"]].format(**{name: words(value) for name, value in data["values"].items()})
 
 
 class Page_:
