@@ -245,6 +245,16 @@ async function begin(prompt, runner) {
   refresh();
 }
 
+/** A tile of an earlier run, which the classic renderer keeps where no other has come. */
+function clearTiles() {
+  for (const node of /** @type {any[]} */ (app.rootGraph.nodes.filter(isOurs))) {
+    const id = String(node.id);
+    if (!node.imgs?.length || app.nodePreviewImages[id] || app.nodeOutputs[id]?.images?.length) continue;
+    node.imgs = undefined;
+    node.setDirtyCanvas(true, true);
+  }
+}
+
 /** @param {() => unknown} step */
 function after(step) {
   work = work.then(step).then(() => {}, (error) => console.error("semantic-steering:", error));
@@ -271,6 +281,7 @@ app.registerExtension({
         after(() => {
           passing.clear();
           queued.clear();
+          clearTiles();
           refresh();
         });
       });

@@ -250,7 +250,7 @@ def suited(prompt: Prompt, family: Family) -> None:
             inputs["cfg"] = float(family.cfg)
         if family.steps is not None and "steps" in inputs:
             before, inputs["steps"] = inputs["steps"], family.steps
-            if "start_at_step" in inputs:
+            if isinstance(inputs.get("start_at_step"), int):  # else it is linked, and follows by itself
                 kept = (before - inputs["start_at_step"]) / before
                 inputs["start_at_step"] = family.steps - math.floor(family.steps * kept + 1e-6)
 

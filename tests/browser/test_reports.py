@@ -208,6 +208,19 @@ def test_a_run_that_fails_leaves_no_text_as_its_own(graph):
     assert shown(graph) == {7: OLD + text}
 
 
+def test_the_tile_goes_with_show_activity(graph):
+    pictures = """() => {
+        const node = app.graph.getNodeById(7)
+        return (node.imgs?.length ?? 0) + document.querySelectorAll('[data-node-id="7"] img').length
+    }"""
+    change(graph, 7, "show_activity", True)
+    run(graph)
+    graph.page.wait_for_function(f"() => ({pictures})() === 1")
+    change(graph, 7, "show_activity", False)
+    run(graph)
+    graph.page.wait_for_function(f"() => ({pictures})() === 0")
+
+
 def test_in_the_pages_language(graph):
     graph.set(Comfy_Locale="zh")
     seed = next(SEEDS)

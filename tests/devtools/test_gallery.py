@@ -138,15 +138,17 @@ def test_a_family_can_have_steps_and_guidance_of_its_own():
     inputs = [
         {"steps": 25, "cfg": 5.0}, {"steps": 25, "cfg": 1.0, "denoise": 0.8},
         {"steps": 25, "start_at_step": 5, "cfg": 3.0}, {"steps": 25, "start_at_step": 13}, {"cfg": 5.0},
+        {"steps": 25, "start_at_step": ["2", 4]},
     ]  # fmt: skip
     prompt = {str(i): {"inputs": values} for i, values in enumerate(inputs, 1)}
     suited(prompt, Family(size=512))
     assert inputs[2] == {"steps": 25, "start_at_step": 5, "cfg": 3.0}
     suited(prompt, Family(size=512, cfg=2, steps=8))
-    assert [values.get("cfg") for values in inputs] == [2, 1, 2, None, 2]
-    assert [values.get("steps") for values in inputs] == [8, 8, 8, 8, None]
+    assert [values.get("cfg") for values in inputs] == [2, 1, 2, None, 2, None]
+    assert [values.get("steps") for values in inputs] == [8, 8, 8, 8, None, 8]
     # As many steps as DDIM Invert keeps: floor(8 * 0.8) = 6, floor(8 * 0.48) = 3.
     assert [values["start_at_step"] for values in inputs[2:4]] == [2, 5]
+    assert inputs[5]["start_at_step"] == ["2", 4]
 
 
 def test_a_familys_size_is_its_own_or_the_given():
