@@ -117,6 +117,11 @@ function remember(entry) {
   remembered.delete(entry.ran); // the newest are the last
   remembered.set(entry.ran, [...others, entry].slice(-MOST_RUNS));
   while (remembered.size > MOST) remembered.delete(/** @type {string} */ (remembered.keys().next().value));
+  try {
+    sessionStorage.setItem(STORE, JSON.stringify([...remembered]));
+  } catch {
+    // It is full: a reload has what the graph itself holds.
+  }
 }
 
 /**
@@ -151,7 +156,6 @@ function refresh(workflow = /** @type {any} */ (app.rootGraph.serialize())) {
     else if (isOff(nodes.get(id)) || !entries.length) panels.get(node)?.show("", false);
     else panelOf(node).show(written(id, entries, !now.length), !now.length);
   }
-  sessionStorage.setItem(STORE, JSON.stringify([...remembered]));
 }
 
 /** @param {any} node */
@@ -289,6 +293,7 @@ app.registerExtension({
     events.addEventListener("graphChanged", (/** @type {CustomEvent<Saved>} */ { detail }) => refresh(detail));
   },
   afterConfigureGraph() {
+    after(load); // the first graph may come before `setup`
     after(() => refresh());
   },
 });

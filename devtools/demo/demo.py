@@ -89,7 +89,7 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     sheet = None
     if SWEPT in done["outputs"]:
         entry["sweep"] = judged_sweep(judge, dials(staged.prompt)[0], pictures)
-        sheet = own_preview(client, prompt, done["outputs"], "PreviewImage")
+        sheet = own_preview(client, prompt, done["outputs"], "SaveImage")
     if sheet is None:
         lines = [f"{scene.prompt or 'no prompt'}   ·   seed {seed}", words, *([f"judge: {found}"] if found else [])]
         sheet = strip([picture for _, picture in shown], [label for label, _ in shown], lines)

@@ -150,7 +150,7 @@ def run(server: Server, job: Job, out: Path) -> tuple[Image.Image, dict[str, Any
     unpainted = source[1] if source and job.scene.strokes else None
     shown = measure(server.client, pictures, job.prompt, done["outputs"], entry, unpainted)
     swept = (
-        own_preview(server.client, job.prompt, done["outputs"], "PreviewImage") if SWEPT in done["outputs"] else None
+        own_preview(server.client, job.prompt, done["outputs"], "SaveImage") if SWEPT in done["outputs"] else None
     )
     if swept is not None:
         shown = [("", swept)]

@@ -66,9 +66,9 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
     prompt = changed(changed(whole, picture.common, {}), take.changes, take.added)
     outputs = server.client.run(prompt)
     if take.shows == PREVIEW:
-        shown = own_preview(server.client, prompt, outputs, "PreviewImage")
+        shown = own_preview(server.client, prompt, outputs, "SaveImage")
         if shown is None:
-            raise ValueError(f"{name}: the workflow previews nothing")
+            raise ValueError(f"{name}: the workflow saves nothing")
         return shown
     if take.shows in POSITION:
         return fetch(server.client, outputs)[POSITION[take.shows]]

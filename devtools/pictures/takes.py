@@ -20,7 +20,7 @@ class Take:
 
     label: its caption, lines separated by a line break. changes: {class, title or id of a node: {input: value}}.
     added: nodes beside the workflow's own. shows: BEFORE, AGAIN (the middle one of three) or AFTER of the workflow's
-    comparison; PREVIEW, what the workflow itself previews; or the id of an added preview, of which PLACE is drawn over
+    comparison; PREVIEW, what the workflow itself saves; or the id of an added preview, of which PLACE is drawn over
     the picture as a mask. workflow: another file than the strip's.
     """
 

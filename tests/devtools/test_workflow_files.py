@@ -121,7 +121,8 @@ def test_it_is_small(name, workflow):
     kinds = ("SEGAConcept", "SliderLoRALoader", *(["KSampler", "VAEDecode"] if name in EDIT_MODEL else []))
     repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in kinds)
     repeated += max(0, sum(node["type"] in THREE_FILES for node in workflow["nodes"]) - 1)
-    repeated += len(of_type(workflow, PROMPT)) + (0 if name in SWEEP else len(of_type(workflow, "PreviewImage")))
+    again = len(of_type(workflow, "PreviewImage")) + len(of_type(workflow, "SaveImage"))
+    repeated += len(of_type(workflow, PROMPT)) + (0 if name in SWEEP else again)
     assert 8 <= len(workflow["nodes"]) - repeated <= (14 if name in PICTURE | EDIT_MODEL else 12)
 
 
@@ -202,7 +203,7 @@ def test_a_sweep_is_one_run_whose_strip_is_shown():
     assert sampler["model"] == [sweep[0], 0]
     assert sampler["latent_image"] == [sweep[0], 1]
     assert by_kind["LabelledStrip"][1] == {"images": [by_kind["VAEDecode"][0], 0], "labels": [sweep[0], 2]}
-    assert by_kind["PreviewImage"][1]["images"] == [by_kind["LabelledStrip"][0], 0]
+    assert by_kind["SaveImage"][1]["images"] == [by_kind["LabelledStrip"][0], 0]
     (dial,) = dials(prompt)
     assert dial.strengths == (-2, -1, 0, 1, 2)
 
@@ -283,7 +284,7 @@ def test_strokes_are_not_inverted():
 
 
 def test_it_ends_in_a_comparison_or_a_strip(name, workflow):
-    ends = of_type(workflow, "PreviewImage" if name in SWEEP else "ImageCompare")
+    ends = of_type(workflow, "SaveImage" if name in SWEEP else "ImageCompare")
     assert len(ends) == (2 if name == "ddim_invert_reconstruct" else 1)
     (scale,) = of_type(workflow, "ImageScaleToTotalPixels") or [None]
     links = {link[0]: link for link in workflow["links"]}
@@ -298,9 +299,19 @@ def test_made_pictures_are_also_shown_without_the_comparison(workflow):
     """The page's classic renderer, a new user's, shows no comparison; a loaded picture is shown by its node."""
     origins = {link[0]: tuple(link[1:3]) for link in workflow["links"]}
     compared = {origins[slot["link"]] for node in of_type(workflow, "ImageCompare") for slot in node["inputs"]}
-    shown = {origins[node["inputs"][0]["link"]] for node in of_type(workflow, "PreviewImage")}
+    showing = [*of_type(workflow, "PreviewImage"), *of_type(workflow, "SaveImage")]
+    shown = {origins[node["inputs"][0]["link"]] for node in showing}
     loaded = {(node["id"], 0) for node in workflow["nodes"] if node["type"] in SCALES}
     assert compared - loaded <= shown
+
+
+def test_what_it_makes_is_saved_under_its_own_name(name, workflow):
+    (save,) = of_type(workflow, "SaveImage")
+    assert save["widgets_values"] == [workflow_file(name).stem.lower().replace(" ", "_")]
+    origins = {link[0]: tuple(link[1:3]) for link in workflow["links"]}
+    made = origins[save["inputs"][0]["link"]]
+    ends = [[origins[slot["link"]] for slot in node["inputs"]] for node in of_type(workflow, "ImageCompare")]
+    assert name in SWEEP or made == ends[-1][1]  # the picture after the edit
 
 
 def test_one_note_and_only_what_to_change_is_red(workflow):
