@@ -149,9 +149,7 @@ def run(server: Server, job: Job, out: Path) -> tuple[Image.Image, dict[str, Any
     }  # fmt: skip
     unpainted = source[1] if source and job.scene.strokes else None
     shown = measure(server.client, pictures, job.prompt, done["outputs"], entry, unpainted)
-    swept = (
-        own_preview(server.client, job.prompt, done["outputs"], "SaveImage") if SWEPT in done["outputs"] else None
-    )
+    swept = own_preview(server.client, job.prompt, done["outputs"], "SaveImage") if SWEPT in done["outputs"] else None
     if swept is not None:
         shown = [("", swept)]
     return strip([picture for _, picture in shown], [label for label, _ in shown], caption(entry)), entry
