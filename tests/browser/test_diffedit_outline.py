@@ -101,7 +101,7 @@ def test_the_outline_moves_without_a_run_and_is_the_next_runs_mask(mask):
     shown = settle(mask)
     assert 0 < first.mean() < 1 and shown == f"{round(100 * first.mean())} % of the picture"
     put(mask, "threshold", 1.0)
-    assert settle(mask, shown) == "the mask is empty"
+    assert settle(mask, shown) == "the mask is empty: lower threshold"
     plain = drawn(mask)
     for threshold, grow in ((0.3, 0), (0.3, 9), (0.62, 3)):
         before, runs = text(mask), mask.server.client.get("/history")
