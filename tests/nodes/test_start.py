@@ -57,7 +57,7 @@ def start(hide: str) -> subprocess.CompletedProcess[str]:
         (
             WITHOUT_A_WORD,
             "DiffEdit cannot be loaded.*ComfyUI 0.19.0 was the first with has_intermediate_output",
-            {name for name in ALL if name.startswith(("DiffEdit", "SEGA"))} - {n for n in ALL if "Vectors" in n},
+            {name for name in ALL if name.startswith(("DiffEdit", "SEGA"))} - {n for n in ALL if "Vectors" in n or n == "SEGAReport"},
         ),
         (
             "import comfy.conds; del comfy.conds.CONDRegular",
