@@ -37,6 +37,7 @@ io.Schema = Schema
 """
 ALL = {node.define_schema().node_id for node in NODES}
 SLIDERS = {"SliderLoRALoader", "SliderSweep"}
+FILES_OF_THEIR_OWN = {"SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors", "SEGAReport"}
 
 
 def start(hide: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +58,7 @@ def start(hide: str) -> subprocess.CompletedProcess[str]:
         (
             WITHOUT_A_WORD,
             "DiffEdit cannot be loaded.*ComfyUI 0.19.0 was the first with has_intermediate_output",
-            {name for name in ALL if name.startswith(("DiffEdit", "SEGA"))} - {n for n in ALL if "Vectors" in n or n == "SEGAReport"},
+            {name for name in ALL if name.startswith(("DiffEdit", "SEGA"))} - FILES_OF_THEIR_OWN,
         ),
         (
             "import comfy.conds; del comfy.conds.CONDRegular",
