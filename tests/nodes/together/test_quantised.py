@@ -165,7 +165,7 @@ def test_recorded_vectors_give_the_run_again(case):
     latent = {"samples": torch.zeros(1, *family.shape)}
     arguments = (11, 4, 3.0, "euler", "simple", family.positive, family.negative, latent)
     edited, _, vectors, _ = SEGASampler.execute(family.model, *arguments, concepts=concepts(family)).args
-    (again, _, _) = SEGASampler.execute(SEGAApplyVectors.execute(family.model, vectors).args[0], *arguments).args
+    (again, *_) = SEGASampler.execute(SEGAApplyVectors.execute(family.model, vectors).args[0], *arguments).args
     (plain, *_) = SEGASampler.execute(family.model, *arguments).args
     assert tiny_models.relative(edited["samples"], plain["samples"]) > VISIBLE
     assert tiny_models.relative(again["samples"], edited["samples"]) < case.slack
