@@ -33,6 +33,8 @@ const queued = new Map();
 /** @type {WeakMap<object, Panel>} by node */
 const panels = new WeakMap();
 let made = 0;
+const begun = new Set(); // nodes of this run, and those that a picture was shown on
+const previewed = new Set();
 let work = Promise.resolve(); // events are dealt with one after the other
 
 /** The text under one node. */
@@ -249,11 +251,12 @@ async function begin(prompt, runner) {
   refresh();
 }
 
-/** A tile of an earlier run, which the classic renderer keeps where no other has come. */
+/** A tile of an earlier run, which the page keeps on a node that ran again and showed nothing. */
 function clearTiles() {
   for (const node of /** @type {any[]} */ (app.rootGraph.nodes.filter(isOurs))) {
     const id = String(node.id);
-    if (!node.imgs?.length || app.nodePreviewImages[id] || app.nodeOutputs[id]?.images?.length) continue;
+    if (!begun.has(id) || previewed.has(id) || app.nodeOutputs[id]?.images?.length || !node.imgs?.length) continue;
+    delete app.nodePreviewImages[id];
     node.imgs = undefined;
     node.setDirtyCanvas(true, true);
   }
@@ -271,9 +274,13 @@ app.registerExtension({
     let prompt = "";
     api.addEventListener("execution_start", ({ detail }) => {
       prompt = detail.prompt_id;
+      begun.clear();
+      previewed.clear();
     });
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => previewed.add(String(detail.displayNodeId)));
     api.addEventListener("executing", ({ detail }) => {
       const runner = detail;
+      begun.add(String(runner));
       if (runner) after(() => begin(prompt, String(runner)));
     });
     const events = /** @type {any} */ (api); // its types know the host's own events only
