@@ -3,6 +3,7 @@
 // `grow` without a run. A DOM widget, because both of the page's renderers show those; nothing of it is saved.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { asElements, nodeAt } from "./graph.js";
 import { load as loadLanguage, words } from "./language.js";
 import { maskOf, outlineOf, readHeat, shareOf } from "./diffedit_outline.js";
 
@@ -213,7 +214,7 @@ function showOutside(node, image) {
       computeLayoutSize: () => ({ minHeight: HEIGHT, minWidth: 1 }),
       draw: drawOutside,
     }; // prettier-ignore
-    const own = () => (/** @type {any} */ (window).LiteGraph.vueNodesMode ? [] : [widget]);
+    const own = () => (asElements() ? [] : [widget]);
     Object.defineProperty(node, "widgets", { ...promoted, get: () => [...promoted.get?.call(node), ...own()] });
     node.setSize([node.size[0], node.size[1] + HEIGHT]);
   }
@@ -269,15 +270,12 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail: { node, output } }) => {
       const place = String(node).split(":");
       const outer = place.length > 1 && output?.outline ? app.rootGraph.getNodeById(place[0]) : null;
-      if (outer) load(api.apiURL(address(output.images[0]))).then((image) => showOutside(outer, image));
+      if (!outer) return;
+      load(api.apiURL(address(output.images[0]))).then((image) => showOutside(outer, image), () => {}); // it is gone
     });
     api.addCustomEventListener("semantic-steering.heat", (event) => {
       const { node, picture } = /** @type {CustomEvent<{node: string, picture: string}>} */ (event).detail;
-      // Ids: of the node, after those of the subgraph nodes around it.
-      /** @type {any} */
-      let found = { subgraph: app.rootGraph };
-      for (const id of node.split(":")) found = found?.subgraph?.getNodeById(id);
-      panels.get(found)?.preview(picture);
+      panels.get(nodeAt(node))?.preview(picture);
     });
   },
 });

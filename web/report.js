@@ -6,6 +6,7 @@
 // where it is not. It is kept in the node's properties, so in the workflow file.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { asElements, nodeAt } from "./graph.js";
 import { load, words } from "./language.js";
 import { isOff, nodesOf, statesOf } from "./report_text.js";
 
@@ -70,7 +71,7 @@ class Panel {
     if (text === this.#text) return;
     this.#text = this.#element.textContent = text;
     this.#element.style.display = text ? "block" : "none";
-    if (/** @type {any} */ (window).LiteGraph.vueNodesMode) return; // its nodes make room by themselves
+    if (asElements()) return; // its nodes make room by themselves
     const { node } = this;
     if (node.size[1] !== this.#grown) this.#before = node.size[1];
     const height = Math.max(node.computeSize()[1], this.#before);
@@ -102,17 +103,6 @@ function isOurs(node) {
   return Boolean(node?.constructor.nodeData?.category?.startsWith(CATEGORY));
 }
 
-/**
- * @param {string} id as a run has it: of the node, after those of the subgraph nodes around it
- * @returns {any}
- */
-function nodeAt(id) {
-  /** @type {any} */
-  let found = { subgraph: app.rootGraph };
-  for (const part of id.split(":")) found = found?.subgraph?.getNodeById(part);
-  return found;
-}
-
 /** @param {Entry} entry */
 function remember(entry) {
   const others = remembered.get(entry.ran) ?? [];
@@ -131,7 +121,8 @@ function remember(entry) {
  * @returns {Entry[]} what the graph itself has of a node
  */
 function entriesOf(id) {
-  return nodeAt(id).properties[PROPERTY] ?? [];
+  const kept = nodeAt(id).properties[PROPERTY];
+  return Array.isArray(kept) ? kept : []; // a file may hold anything
 }
 
 /** Show under every node what belongs to the graph's state. @param {Saved} [workflow] it, if it is at hand */
@@ -279,9 +270,10 @@ app.registerExtension({
     });
     api.addEventListener("b_preview_with_metadata", ({ detail }) => previewed.add(String(detail.displayNodeId)));
     api.addEventListener("executing", ({ detail }) => {
-      const runner = detail;
-      begun.add(String(runner));
-      if (runner) after(() => begin(prompt, String(runner)));
+      if (!detail) return; // the run is over
+      const [started, runner] = [prompt, String(detail)]; // the step may come when another run has begun
+      begun.add(runner);
+      after(() => begin(started, runner));
     });
     const events = /** @type {any} */ (api); // its types know the host's own events only
     events.addEventListener("semantic-steering.text", (/** @type {CustomEvent<Told>} */ { detail }) => {

@@ -25,7 +25,7 @@ from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when
 from ..server.workflows import load, to_prompt
 from ..strips import rows, tinted
 from .table import PICTURES
-from .takes import AFTER, AGAIN, BEFORE, PLACE, PREVIEW, Changes, Picture, Take
+from .takes import AFTER, AGAIN, BEFORE, PLACE, SAVED, Changes, Picture, Take
 
 POSITION = {BEFORE: 0, AGAIN: 1, AFTER: -1}  # in the list of what a workflow compares
 
@@ -65,7 +65,7 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
     whole = override(workflow, to_prompt(workflow, info), CHECKPOINT, SIZE, scene, picture.seed, loaded)
     prompt = changed(changed(whole, picture.common, {}), take.changes, take.added)
     outputs = server.client.run(prompt)
-    if take.shows == PREVIEW:
+    if take.shows == SAVED:
         shown = own_preview(server.client, prompt, outputs, "SaveImage")
         if shown is None:
             raise ValueError(f"{name}: the workflow saves nothing")

@@ -22,7 +22,7 @@ from .takes import (
     HEATED,
     MASK,
     PLACE,
-    PREVIEW,
+    SAVED,
     Changes,
     Picture,
     Take,
@@ -227,7 +227,7 @@ SLIDER_PICTURES = {
         strength=2.0,
     ),
     "slider-apply-to": slider(1, "apply_to", {"both": "strength 1.5", "positive": "strength 1.5: dirty"}),
-    "slider-sweep": Picture("slider_sweep_strip", 1, (Take("", shows=PREVIEW),)),
+    "slider-sweep": Picture("slider_sweep_strip", 1, (Take("", shows=SAVED),)),
 }
 
 OVERVIEW = Picture(

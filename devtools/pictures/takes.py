@@ -8,7 +8,7 @@ from typing import Any
 from ..demo.scenes import SIZE
 from ..server.client import Prompt
 
-BEFORE, AGAIN, AFTER, PREVIEW, PLACE, HEAT = "before", "again", "after", "preview", "place", "heat"
+BEFORE, AGAIN, AFTER, SAVED, PLACE, HEAT = "before", "again", "after", "saved", "place", "heat"
 HELP, DOCS = "web/docs/img", "docs/img"  # a help page in ComfyUI can only show what lies under web/
 CHECKPOINT, CONCEPT, GUIDANCE, MASK = "CheckpointLoaderSimple", "SEGAConcept", "SEGAGuidance", "DiffEditMask"
 Changes = dict[str, dict[str, Any]]
@@ -20,7 +20,7 @@ class Take:
 
     label: its caption, lines separated by a line break. changes: {class, title or id of a node: {input: value}}.
     added: nodes beside the workflow's own. shows: BEFORE, AGAIN (the middle one of three) or AFTER of the workflow's
-    comparison; PREVIEW, what the workflow itself saves; or the id of an added preview, of which PLACE is drawn over
+    comparison; SAVED, what the workflow itself saves; or the id of an added preview, of which PLACE is drawn over
     the picture as a mask. workflow: another file than the strip's.
     """
 
@@ -149,7 +149,7 @@ def sega_sweep(words: str, scales: str) -> Take:
         ),
     }  # fmt: skip
     sampler = {"model": ["guided", 0], "latent_image": ["swept", 1]}
-    return Take("", {"LabelledStrip": {"labels": ["swept", 2]}, "KSampler": sampler}, added, PREVIEW)
+    return Take("", {"LabelledStrip": {"labels": ["swept", 2]}, "KSampler": sampler}, added, SAVED)
 
 
 def of_four(*shown: str) -> Changes:

@@ -144,16 +144,21 @@ def test_two_samplers_behind_one_guidance_are_both_named(graph):
     assert second.startswith("before (#8):\nglasses in the prompt: active in 3 of 4 steps")
 
 
-def test_of_two_equal_nodes_each_says_what_its_own_run_did(graph):
-    """The host's cache would hand the first one's model to the second, with the first one's id in it."""
-    script = """() => {
+def equal_guidance(browser, sampler):
+    """A second SEGA Guidance like the first one, before that sampler; its id."""
+    script = """sampler => {
         const nodeAt = id => app.graph.getNodeById(id), other = LiteGraph.createNode('SEGAGuidance')
         app.graph.add(other)
         other.widgets.forEach((widget, i) => { widget.value = nodeAt(7).widgets[i].value })
-        nodeAt(1).connect(0, other, 0), nodeAt(6).connect(0, other, 1), other.connect(0, nodeAt(8), 0)
+        nodeAt(1).connect(0, other, 0), nodeAt(6).connect(0, other, 1), other.connect(0, nodeAt(sampler), 0)
         return other.id
     }"""
-    other = int(graph.evaluate(script))
+    return int(browser.evaluate(script, sampler))
+
+
+def test_of_two_equal_nodes_each_says_what_its_own_run_did(graph):
+    """The host's cache would hand the first one's model to the second, with the first one's id in it."""
+    other = equal_guidance(graph, 8)
     change(graph, 8, "steps", 4)
     graph.evaluate(TOUCHED)
     run(graph)
@@ -165,15 +170,8 @@ def test_of_two_equal_nodes_each_says_what_its_own_run_did(graph):
 def test_a_graph_that_is_built_again_has_its_text_under_its_own_node(graph):
     run(graph)
     shown(graph, want=lambda texts: 7 in texts)
-    script = """() => {
-        const nodeAt = id => app.graph.getNodeById(id), other = LiteGraph.createNode('SEGAGuidance')
-        app.graph.add(other)
-        other.widgets.forEach((widget, i) => { widget.value = nodeAt(7).widgets[i].value })
-        nodeAt(1).connect(0, other, 0), nodeAt(6).connect(0, other, 1), other.connect(0, nodeAt(9), 0)
-        app.graph.remove(nodeAt(7))
-        return other.id
-    }"""
-    other = int(graph.evaluate(script))
+    other = equal_guidance(graph, 9)
+    graph.evaluate("() => app.graph.remove(app.graph.getNodeById(7))")
     change(graph, 9, "seed", 2)
     graph.evaluate(TOUCHED)
     run(graph)

@@ -12,7 +12,7 @@ from devtools.demo.scenes import SCENES, workflow_file
 from devtools.host import ROOT
 from devtools.pictures.pictures import POSITION, changed, main, nodes
 from devtools.pictures.table import PICTURES
-from devtools.pictures.takes import AGAIN, DOCS, HELP, PREVIEW, Picture, Take
+from devtools.pictures.takes import AGAIN, DOCS, HELP, SAVED, Picture, Take
 from devtools.server.workflows import load, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def test_every_take_is_a_prompt_that_the_server_knows(picture, take):
     if take.shows in POSITION:
         assert shown >= (2 if take.shows == AGAIN else 1)
     else:
-        assert take.shows == PREVIEW or prompt[take.shows]["class_type"] == "PreviewImage"
+        assert take.shows == SAVED or prompt[take.shows]["class_type"] == "PreviewImage"
 
 
 def test_a_link_is_resolved_and_the_prompt_stays_as_it_was():

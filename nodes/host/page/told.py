@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ..run.samplers import handed_on
 from .messages import Message, lines
 
 METADATA = "semantic_steering"  # of saved pictures
@@ -17,7 +17,7 @@ _told = WeakIdKeyDictionary()
 
 def tell(samples: Tensor, text: Message) -> Tensor:
     """Have a text travel with a run's result, after those that it has; returns that result as the host hands it on."""
-    samples = samples.to(comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype())
+    samples = handed_on(samples)
     _told[samples] = (*_texts(samples), text)
     return samples
 

@@ -69,6 +69,12 @@ def _name(key: str | None, function: Any) -> str:
     return key or f"{named.__module__.rpartition('.')[2]}.{named.__qualname__.partition('.')[0]}"
 
 
+def handed_on(samples: Tensor) -> Tensor:
+    """A run's result as the host hands it on: it moves the tensor there and, finding it there, leaves it as it is. So
+    what is kept by the tensor itself is found again by the nodes that get it."""
+    return samples.to(comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype())
+
+
 def run_sampler(guider: Any, sampler: Any, sigmas: Tensor, samples: Tensor, noise: Tensor, seed: int) -> Tensor:
     """One run of a Sampler with the host's progress and preview; the host's samples, on the intermediate device."""
     callback = latent_preview.prepare_callback(guider.model_patcher, len(sigmas) - 1)

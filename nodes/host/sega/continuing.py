@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import comfy.model_management
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ..run.samplers import handed_on
 from .settings import Steering
 
 
@@ -32,7 +32,7 @@ _left = WeakIdKeyDictionary()
 
 def leave(samples: Tensor, steering: Steering, sigma: float, nu: dict[int, Tensor]) -> Tensor:
     """Have the momentum travel with a run's result; returns that result as the host hands it on."""
-    samples = samples.to(comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype())
+    samples = handed_on(samples)
     _left[samples] = Left(steering, sigma, {place: each.to(samples.device) for place, each in nu.items()})
     return samples
 

@@ -1,0 +1,19 @@
+// @ts-check
+// The graph on the screen.
+import { app } from "../../scripts/app.js";
+
+/**
+ * @param {string} id as a run has it: of the node, after those of the subgraph nodes around it
+ * @returns {any} the node, or nothing
+ */
+export function nodeAt(id) {
+  /** @type {any} */
+  let found = { subgraph: app.rootGraph };
+  for (const part of id.split(":")) found = found?.subgraph?.getNodeById(part);
+  return found;
+}
+
+/** Whether nodes are elements of the page (Nodes 2.0), not drawn on a canvas (the classic renderer). */
+export function asElements() {
+  return Boolean(/** @type {any} */ (window).LiteGraph.vueNodesMode);
+}
