@@ -263,7 +263,7 @@ class TestCFGPlusPlus:
     @compat("CFG++ samplers")
     @pytest.mark.parametrize(("steps", "factor"), [(10, 2.4), (20, 4.4), (30, 6.5), (50, 10.6)])
     def test_the_scale_acts_by_sigma_over_the_step(self, steps, factor):
-        """The factors of a whole run that the help pages name."""
+        """The factors of a whole run that docs/parameters.md names."""
         sigmas = tiny_models.schedule(tiny_models.stub_model(), steps)
         euler, plus = self.shift("euler", sigmas), self.shift("euler_cfg_pp", sigmas)
         assert euler == pytest.approx(float(sigmas[0]), rel=1e-3)
