@@ -146,6 +146,12 @@ def open_templates(browser):
     return tiles
 
 
+# What a help page holds that is wider than its panel.
+WIDER = """help => [...help.querySelectorAll("*")].filter(element => element.scrollWidth > element.clientWidth + 1
+    && element.clientWidth > 0 || element.getBoundingClientRect().right > help.getBoundingClientRect().right + 1)
+    .map(element => `${element.tagName}: ${element.textContent.slice(0, 60)}`)"""
+
+
 def test_help_opens_for_every_node(browser, our_nodes, empty_graph, quiet, root):
     page = browser.page
     for name in our_nodes:
@@ -161,3 +167,5 @@ def test_help_opens_for_every_node(browser, our_nodes, empty_graph, quiet, root)
         for picture in pictures.element_handles():
             page.wait_for_function("img => img.complete", arg=picture)
             assert picture.evaluate("img => img.naturalWidth") > 0, f"{name}: {picture.get_attribute('src')}"
+        wide = page.locator(".node-help-content").evaluate(WIDER)
+        assert not wide, f"{name}: {wide}"

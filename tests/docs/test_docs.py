@@ -53,21 +53,6 @@ def test_every_input_has_a_tooltip_and_every_node_a_description():
             assert field["tooltip"], f"{node}.{name}"
 
 
-@pytest.mark.parametrize("node", NODES)
-def test_help_page_names_every_input_and_output(node):
-    page = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
-    rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    assert rows == set(NODES[node]["inputs"])
-    for output in NODES[node]["outputs"].values():
-        assert f"`{output['name']}`" in page
-    assert page.startswith(f"# {NODES[node]['display_name']}\n")
-    assert "arxiv.org/abs/" in page
-
-
-def test_there_is_no_help_page_without_a_node():
-    assert {file.stem for file in (ROOT / "web" / "docs").glob("*.md")} == set(NODES)
-
-
 def test_readme_lists_every_node():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for node, texts in NODES.items():
