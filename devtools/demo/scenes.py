@@ -26,12 +26,21 @@ LEFT_OUT = {
     "instruct_pix2pix": "needs an InstructPix2Pix checkpoint, such as instruct-pix2pix-00-22000",
     "edit_model_dial": "is experimental and needs an edit model that takes reference latents, such as Flux Kontext",
 }
-# The page shows a template by its file's name: these three, which a user opens first, have one that says what they do.
-# All others have the scene's.
+# The page shows a template by its file's name, and nothing else; the first three are for a user's first day.
 TITLES = {
-    "sega_one_concept": "Change one thing",
-    "slider_basic": "Dial a slider",
-    "diffedit_replace": "Edit inside a mask",
+    "sega_one_concept": "1 Change one thing",
+    "slider_basic": "2 Dial a slider",
+    "diffedit_replace": "3 Edit inside a mask",
+    "sega_four_concepts": "Change four things at once",
+    "sega_style": "Change the style",
+    "sega_on_a_photo": "Change one thing in a photo",
+    "slider_compose_four": "Dial four sliders at once",
+    "slider_sweep_strip": "Compare strengths of a slider",
+    "diffedit_manual_mask": "Edit inside a mask that you paint",
+    "ddim_invert_reconstruct": "Invert a photo and change its prompt",
+    "sdedit_strokes": "Turn painted strokes into things",
+    "instruct_pix2pix": "Edit a photo by an instruction",
+    "edit_model_dial": "Dial one thing on an edit model",
 }
 SLIDER_NODES = ("SliderLoRALoader", "SliderSweep")
 
@@ -158,7 +167,7 @@ SCENES = {
 
 def workflow_file(name: str) -> Path:
     """The workflow file of a scene, or of one that the demo leaves out."""
-    return ROOT / "workflows" / f"{TITLES.get(name, name)}.json"
+    return ROOT / "workflows" / f"{TITLES[name]}.json"
 
 
 def group_nodes(workflow: dict[str, Any]) -> set[str]:

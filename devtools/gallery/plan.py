@@ -15,7 +15,7 @@ import yaml
 from PIL import Image, ImageColor, ImageDraw
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ..demo.scenes import SLIDER_NODES, filled, workflow_file
+from ..demo.scenes import SLIDER_NODES, TITLES, filled, workflow_file
 from ..server.client import Prompt
 from ..server.results import with_previews
 from ..server.workflows import holder, load, to_prompt
@@ -146,8 +146,8 @@ def plan(wishes: Wishes, checkpoint: Checkpoint, family: Family, loras: Path | N
     made = Plan()
     seeded: dict[str, Iterator[Job]] = {}
     for name, scene in wishes.scenes.items():
-        if not workflow_file(scene.workflow).exists():
-            raise GalleryError(f"scene {name}: workflows/ has no file {workflow_file(scene.workflow).name}")
+        if scene.workflow not in TITLES:
+            raise GalleryError(f"scene {name}: workflow is {scene.workflow!r}; it must be one of {', '.join(TITLES)}")
         workflow = load(workflow_file(scene.workflow))
         prompt = to_prompt(workflow, info)
         suited(prompt, family)

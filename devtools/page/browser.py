@@ -202,12 +202,9 @@ class Browser:
         return entry
 
     def wait_for_pictures(self, entry: dict[str, Any]) -> list[str]:
-        """Wait until every node that gave out pictures shows one; returns their ids. ComfyUI's own comparison shows
-        none on a canvas."""
+        """Wait until every node that gave out pictures shows one; returns their ids."""
         shown = {node: output for node, output in entry["outputs"].items() if pictures(output)}
         ids = [node for node in shown if ":" not in node]  # those inside a subgraph are not drawn
-        if not self.evaluate("() => LiteGraph.vueNodesMode"):
-            ids = [node for node in ids if "a_images" not in entry["outputs"][node]]
         self.page.wait_for_function(f"ids => ({SHOWN})(ids).every(Boolean)", arg=ids)
         return ids
 

@@ -20,14 +20,14 @@ from ..environment import say
 from ..host import ROOT
 from ..paths import given
 from ..server.client import Prompt, PromptError
-from ..server.results import fetch, own_preview, view
+from ..server.results import fetch, own_preview, view, with_previews
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
 from ..strips import rows, tinted
 from .table import PICTURES
 from .takes import AFTER, AGAIN, BEFORE, PLACE, SAVED, Changes, Picture, Take
 
-POSITION = {BEFORE: 0, AGAIN: 1, AFTER: -1}  # in the list of what a workflow compares
+POSITION = {BEFORE: 0, AGAIN: 1, AFTER: -1}  # in the list of what a workflow's strips show
 
 
 def nodes(prompt: Prompt, name: str) -> list[str]:
@@ -62,7 +62,7 @@ def run_take(server: Server, info: dict[str, Any], picture: Picture, take: Take)
     workflow, scene, loaded = load(workflow_file(name)), SCENES[name], None
     if scene.portrait is not None:
         loaded = place(server.base, f"{name}_{picture.seed}.png", scene, picture.seed)
-    whole = override(workflow, to_prompt(workflow, info), CHECKPOINT, SIZE, scene, picture.seed, loaded)
+    whole = override(workflow, with_previews(to_prompt(workflow, info)), CHECKPOINT, SIZE, scene, picture.seed, loaded)
     prompt = changed(changed(whole, picture.common, {}), take.changes, take.added)
     outputs = server.client.run(prompt)
     if take.shows == SAVED:

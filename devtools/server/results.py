@@ -13,20 +13,17 @@ from ..strips import tinted
 from .client import Client, Prompt
 
 # Previews that are added to a workflow, by id.
-MASK, AUTOENCODER, SWEPT = ADDED = "added mask", "added autoencoder", "added sweep"
+BEFORE, AFTER, MASK, AUTOENCODER, SWEPT = ADDED = (
+    "added before", "added after", "added mask", "added autoencoder", "added sweep",
+)  # fmt: skip
 
 
 def fetch(client: Client, outputs: dict[str, Any]) -> list[Image.Image]:
-    """The pictures of the comparison nodes at a workflow's end: the one they have in common, then each one's other.
-    Of a sweep all its pictures."""
-    if SWEPT in outputs:
-        return [view(client, image) for image in outputs[SWEPT]["images"]]
-    compared = [outputs[node] for node in sorted(outputs, key=_natural) if "a_images" in outputs[node]]
-    return [view(client, compared[0]["a_images"][0]), *(view(client, output["b_images"][0]) for output in compared)]
-
-
-def _natural(node_id: str) -> tuple[int, str]:
-    return (int(node_id) if node_id.isdigit() else 0, node_id)
+    """The pictures of the strips at a workflow's end: the one before the edit, that they have in common, then each
+    one's other. Of a sweep all its pictures."""
+    after = sorted(node for node in outputs if node.startswith(AFTER))
+    shown = [SWEPT] if SWEPT in outputs else [BEFORE, *after]
+    return [view(client, image) for node in shown for image in outputs[node]["images"]]
 
 
 def view(client: Client, image: dict[str, str]) -> Image.Image:
@@ -43,8 +40,8 @@ def own_preview(client: Client, prompt: Prompt, outputs: dict[str, Any], kind: s
 
 def with_previews(prompt: Prompt) -> Prompt:
     """The prompt and, for the report, previews of what the workflow does not show: where the mask of its last paste is
-    above 0; where it has two comparisons, what the autoencoder alone makes of the picture; the pictures that a strip is
-    made of."""
+    above 0; where it has two strips, what the autoencoder alone makes of the picture; the pictures that they are made
+    of."""
     added: Prompt = {}
     kinds = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
 
@@ -55,12 +52,15 @@ def with_previews(prompt: Prompt) -> Prompt:
     if "ImageCompositeMasked" in kinds:
         inside = add(f"{MASK} edge", "ThresholdMask", mask=kinds["ImageCompositeMasked"][1]["mask"], value=0.0)
         add(MASK, "PreviewImage", images=add(f"{MASK} picture", "MaskToImage", mask=inside))
-    if sum(node["class_type"] == "ImageCompare" for node in prompt.values()) > 1:
+    strips = [node["inputs"] for node in prompt.values() if node["class_type"] == "LabelledStrip"]
+    for number, inputs in enumerate(strips, 1):
+        add(f"{AFTER} {number}" if "before" in inputs else SWEPT, "PreviewImage", images=inputs["images"])
+        if "before" in inputs:
+            add(BEFORE, "PreviewImage", images=inputs["before"])
+    if len(strips) > 1:
         encoder, inputs = kinds["VAEEncode"]
         decoded = add(f"{AUTOENCODER} picture", "VAEDecode", samples=[encoder, 0], vae=inputs["vae"])
         add(AUTOENCODER, "PreviewImage", images=decoded)
-    if "LabelledStrip" in kinds:
-        add(SWEPT, "PreviewImage", images=kinds["LabelledStrip"][1]["images"])
     return {**prompt, **added}
 
 

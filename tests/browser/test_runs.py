@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from devtools.demo.demo import fetch
-from devtools.demo.scenes import LEFT_OUT, SCENES, workflow_file
+from devtools.demo.scenes import LEFT_OUT, SCENES, SIZE, workflow_file
 from devtools.server.client import PromptError, PromptInterrupted
+from devtools.server.results import view
 from devtools.server.workflows import BYPASSED, load, to_prompt
 
 pytestmark = pytest.mark.browser
@@ -43,14 +43,26 @@ def test_the_page_makes_the_prompt_that_dev_py_makes(browser, name):
     assert browser.prompt() == to_prompt(workflow, browser.info)
 
 
-@pytest.mark.parametrize("name", sorted(SCENES))
-def test_a_workflow_runs_and_shows_its_pictures(browser, quiet, name):
-    browser.renderer(True)  # ComfyUI's comparison shows nothing in the other
+@pytest.mark.parametrize(
+    ("name", "elements"),
+    [(name, elements) for name in sorted(SCENES) for elements in ((True, False) if name in WHOLE else (False,))],
+)
+def test_a_workflow_runs_and_shows_its_pictures(browser, quiet, name, elements):
+    browser.renderer(elements)
     prompt = browser.stage(name, **({} if name in WHOLE else {"steps": 12} if name in INVERTED else FEW))
     assert browser.prompt() == prompt
     entry = browser.run()
     shown = browser.wait_for_pictures(entry)
     assert shown, "no node gave out pictures"
+
+
+def compared(browser, prompt, outputs):
+    """The two pictures of the strip at a workflow's end."""
+    sheet = view(browser.server.client, outputs[only(prompt, "LabelledStrip")]["images"][0])
+    gap = (sheet.width - 2 * SIZE) // 3
+    assert sheet.width == 2 * SIZE + 3 * gap
+    top = sheet.height - gap - SIZE
+    return [sheet.crop((left, top, left + SIZE, top + SIZE)) for left in (gap, 2 * gap + SIZE)]
 
 
 def set_mode(browser, node_id, mode):
@@ -103,17 +115,17 @@ def test_the_server_takes_a_bypassed_node(browser, our_nodes):
 def test_a_bypassed_concept_gives_the_stock_picture(browser):
     prompt = browser.stage("sega_one_concept", **FEW)
     set_mode(browser, only(prompt, "SEGAConcept"), BYPASSED)
-    before, after = fetch(browser.server.client, browser.run()["outputs"])
+    before, after = compared(browser, prompt, browser.run()["outputs"])
     assert before.tobytes() == after.tobytes()
 
 
 def test_with_another_word_only_the_edit_runs_again(browser):
     prompt = browser.stage("sega_one_concept", **FEW)
-    first = fetch(browser.server.client, browser.run()["outputs"])
+    first = compared(browser, prompt, browser.run()["outputs"])
     concept = only(prompt, "SEGAConcept")
     browser.put({concept: {"inputs": {"text": "hat"}}})
     entry = browser.run()
-    second = fetch(browser.server.client, entry["outputs"])
+    second = compared(browser, prompt, entry["outputs"])
     (plain, steered) = sorted(samplers(prompt), key=lambda node: kind(prompt, prompt[node]["inputs"]["model"]))
     cached = next(message["nodes"] for event, message in entry["status"]["messages"] if event == "execution_cached")
     assert plain in cached

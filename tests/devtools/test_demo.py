@@ -17,7 +17,7 @@ from devtools.demo.demo import leave_out
 from devtools.demo.report import as_asked, asks, changes, judged, judged_sweep, meaning, summary
 from devtools.demo.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
 from devtools.demo.serve import EXAMPLE, place_example
-from devtools.server.results import SWEPT, background_error, fetch, own_preview, psnr, with_previews
+from devtools.server.results import AFTER, BEFORE, SWEPT, background_error, fetch, own_preview, psnr, with_previews
 from devtools.server.server import lay_out
 from devtools.strips import rows, strip, thumbnail, tinted
 
@@ -125,11 +125,9 @@ class Pictures:
         return file.getvalue()
 
 
-def test_the_pictures_of_every_comparison_come_in_the_order_of_the_nodes():
-    def compared(other):
-        return {"a_images": [{"filename": "red"}], "b_images": [{"filename": other}]}
-
-    outputs = {"12": compared("blue"), "9": compared("green"), "3": {"images": [{"filename": "white"}]}}
+def test_the_pictures_of_every_strip_come_in_the_order_of_the_nodes():
+    shown = {f"{AFTER} 2": "blue", f"{AFTER} 1": "green", BEFORE: "red", "3": "white"}
+    outputs = {node: {"images": [{"filename": colour}]} for node, colour in shown.items()}
     colours = [picture.getpixel((0, 0)) for picture in fetch(Pictures(), outputs)]
     assert colours == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
 
@@ -195,6 +193,12 @@ def test_a_strips_pictures_are_previewed():
     added = {name: node for name, node in with_previews(prompt).items() if name not in prompt}
     assert {name: (node["class_type"], node["inputs"]) for name, node in added.items()} == {
         SWEPT: ("PreviewImage", {"images": ["6", 0]})
+    }
+    prompt["7"]["inputs"]["before"] = ["4", 0]
+    added = {name: node for name, node in with_previews(prompt).items() if name not in prompt}
+    assert {name: node["inputs"]["images"] for name, node in added.items()} == {
+        f"{AFTER} 1": ["6", 0],
+        BEFORE: ["4", 0],
     }
 
 

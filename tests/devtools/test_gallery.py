@@ -198,7 +198,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("scene", "message"),
     [
-        ({"workflow": "sega_five"}, r"scene glasses: workflows/ has no file sega_five\.json"),
+        ({"workflow": "sega_five"}, "scene glasses: workflow is 'sega_five'; it must be one of sega_one_concept, "),
         ({"nodes": {"Positive": "a"}}, "scene glasses: its workflow has no node 'Positive'; it has .*Positive prompt"),
         ({"nodes": {"SEGA Concept": {"scal": 3}}}, "node 'SEGA Concept' has no value 'scal'; it has text, direction"),
         ({"nodes": {"SEGA Concept": {"clip": 3}}}, "has no value 'clip'"),  # linked

@@ -13,6 +13,7 @@ from devtools.host import ROOT
 from devtools.pictures.pictures import POSITION, changed, main, nodes
 from devtools.pictures.table import PICTURES
 from devtools.pictures.takes import AGAIN, DOCS, HELP, SAVED, Picture, Take
+from devtools.server.results import AFTER, with_previews
 from devtools.server.workflows import load, to_prompt
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
@@ -24,7 +25,7 @@ TAKES = [(f"{name} {i}", picture, take) for name, picture in PICTURES.items() fo
 
 def whole(picture: Picture, take: Take):
     name = take.workflow or picture.workflow
-    prompt = changed(to_prompt(load(workflow_file(name)), INFO), picture.common, {})
+    prompt = changed(with_previews(to_prompt(load(workflow_file(name)), INFO)), picture.common, {})
     return changed(prompt, take.changes, take.added)
 
 
@@ -40,7 +41,7 @@ def test_every_take_is_a_prompt_that_the_server_knows(picture, take):
         for name, value in node["inputs"].items():
             if isinstance(value, list):
                 assert INFO[prompt[value[0]]["class_type"]]["output"][value[1]] == known[name][0], f"{node_id}.{name}"
-    shown = sum(node["class_type"] == "ImageCompare" for node in prompt.values())
+    shown = sum(node_id.startswith(AFTER) for node_id in prompt)
     if take.shows in POSITION:
         assert shown >= (2 if take.shows == AGAIN else 1)
     else:

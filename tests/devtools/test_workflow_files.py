@@ -36,6 +36,7 @@ PICTURE = {
 }  # fmt: skip
 SLIDER = {"slider_basic", "slider_compose_four"}
 SWEEP = {"slider_sweep_strip"}
+FIRST = {"sega_one_concept", "slider_basic", "diffedit_replace"}
 EDIT_MODEL = {"instruct_pix2pix", "edit_model_dial"}
 TO_CHANGE = {
     "SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
@@ -94,11 +95,16 @@ def test_the_files_are_there():
     assert {*(ROOT / "workflows").iterdir()} == {
         workflow_file(name).with_suffix(suffix) for name in NAMES for suffix in (".json", ".jpg")
     }
-    assert set(TITLES) < set(NAMES)
+    assert set(TITLES) == set(NAMES)
 
 
-def test_names_suit_the_templates_page(name):
-    assert workflow_file(name).stem.replace("_", "").replace(" ", "").isalnum()
+def test_names_say_the_job_and_suit_the_templates_page(name):
+    """The page shows the file's name as title and description; the three for a first day are numbered."""
+    title = workflow_file(name).stem
+    assert title.replace(" ", "").isalnum()
+    words = title.lstrip("123 ").split(" ")
+    assert len(words) >= 3 and words[0].istitle() and " ".join(words[1:]).islower()
+    assert title[0].isdigit() == (name in FIRST)
 
 
 def test_its_id_is_an_uuid_of_its_own(workflow):
@@ -116,12 +122,11 @@ def test_it_has_a_thumbnail(name):
 
 def test_it_is_small(name, workflow):
     """8 to 12 nodes, 14 with a picture to load. Not counted are further links of a chain, further loaders of one model,
-    an edit model's second sampler with its decoder, a prompt's text, and the pictures of a comparison shown once
-    more."""
+    an edit model's second sampler with its decoder, a prompt's text, a second strip, and the picture that is saved."""
     kinds = ("SEGAConcept", "SliderLoRALoader", *(["KSampler", "VAEDecode"] if name in EDIT_MODEL else []))
     repeated = sum(max(0, len(of_type(workflow, kind)) - 1) for kind in kinds)
     repeated += max(0, sum(node["type"] in THREE_FILES for node in workflow["nodes"]) - 1)
-    again = len(of_type(workflow, "PreviewImage")) + len(of_type(workflow, "SaveImage"))
+    again = len(of_type(workflow, "SaveImage")) + len(of_type(workflow, "LabelledStrip")) - 1
     repeated += len(of_type(workflow, PROMPT)) + (0 if name in SWEEP else again)
     assert 8 <= len(workflow["nodes"]) - repeated <= (14 if name in PICTURE | EDIT_MODEL else 12)
 
@@ -237,7 +242,7 @@ def test_diffedit_pastes_over_the_picture_with_the_samplers_mask(name):
     assert paste["mask"] == sampler["mask"]
     assert prompt[sampler["mask"][0]]["class_type"] == ("DiffEditMask" if "replace" in name else "LoadImage")
     assert paste["destination"] == [by_kind["ImageScaleToTotalPixels"][0], 0]
-    assert by_kind["ImageCompare"][1]["image_b"] == [by_kind["ImageCompositeMasked"][0], 0]
+    assert by_kind["LabelledStrip"][1]["images"] == [by_kind["ImageCompositeMasked"][0], 0]
     texts = {key: prompt[sampler[key][0]]["_meta"]["title"] for key in ("positive", "negative")}
     assert texts == {"positive": "Target prompt", "negative": "Empty prompt"}
 
@@ -283,35 +288,33 @@ def test_strokes_are_not_inverted():
     assert 0.3 <= node["widgets_values"][2] <= 0.6
 
 
-def test_it_ends_in_a_comparison_or_a_strip(name, workflow):
-    ends = of_type(workflow, "SaveImage" if name in SWEEP else "ImageCompare")
-    assert len(ends) == (2 if name == "ddim_invert_reconstruct" else 1)
-    (scale,) = of_type(workflow, "ImageScaleToTotalPixels") or [None]
-    links = {link[0]: link for link in workflow["links"]}
-    for end in ends:
-        assert all(slot["link"] is not None for slot in end["inputs"])
-        assert end["pos"][0] == max(node["pos"][0] for node in workflow["nodes"])
-        if scale is not None:  # the left picture is the loaded one, as it was scaled
-            assert links[end["inputs"][0]["link"]][1] == scale["id"]
-
-
-def test_made_pictures_are_also_shown_without_the_comparison(workflow):
-    """The page's classic renderer, a new user's, shows no comparison; a loaded picture is shown by its node."""
-    origins = {link[0]: tuple(link[1:3]) for link in workflow["links"]}
-    compared = {origins[slot["link"]] for node in of_type(workflow, "ImageCompare") for slot in node["inputs"]}
-    showing = [*of_type(workflow, "PreviewImage"), *of_type(workflow, "SaveImage")]
-    shown = {origins[node["inputs"][0]["link"]] for node in showing}
-    loaded = {(node["id"], 0) for node in workflow["nodes"] if node["type"] in SCALES}
-    assert compared - loaded <= shown
+def test_it_ends_in_strips_that_both_renderers_show(name, workflow):
+    """The host's comparison is empty in the classic renderer, a new user's."""
+    strips = of_type(workflow, "LabelledStrip")
+    assert len(strips) == (2 if name == "ddim_invert_reconstruct" else 1)
+    assert not of_type(workflow, "ImageCompare")
+    (scale,) = [node for node in workflow["nodes"] if node["type"] in SCALES] or [None]
+    prompt = to_prompt(workflow, INFO)
+    for strip in strips:
+        assert strip["pos"][0] == max(node["pos"][0] for node in workflow["nodes"])
+        inputs = prompt[str(strip["id"])]["inputs"]
+        assert ("before" in inputs) == (name not in SWEEP)
+        if name not in SWEEP:
+            assert len(inputs["labels"].splitlines()) == 2
+            # The left picture is the loaded one, as it was scaled, or what the first sampler made.
+            if scale is not None and name != "edit_model_dial":
+                assert inputs["before"] == [str(scale["id"]), 0]
+            else:
+                assert prompt[inputs["before"][0]]["_meta"]["title"] == "VAE Decode: before"
 
 
 def test_what_it_makes_is_saved_under_its_own_name(name, workflow):
     (save,) = of_type(workflow, "SaveImage")
-    assert save["widgets_values"] == [workflow_file(name).stem.lower().replace(" ", "_")]
+    assert save["widgets_values"] == [workflow_file(name).stem.lstrip("123 ").lower().replace(" ", "_")]
     origins = {link[0]: tuple(link[1:3]) for link in workflow["links"]}
     made = origins[save["inputs"][0]["link"]]
-    ends = [[origins[slot["link"]] for slot in node["inputs"]] for node in of_type(workflow, "ImageCompare")]
-    assert name in SWEEP or made == ends[-1][1]  # the picture after the edit
+    ends = [origins[node["inputs"][0]["link"]] for node in of_type(workflow, "LabelledStrip")]
+    assert name in SWEEP or made == ends[-1]  # the picture after the edit
 
 
 def test_one_note_and_only_what_to_change_is_red(workflow):

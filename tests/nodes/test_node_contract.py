@@ -74,7 +74,7 @@ EDITING = {
 }  # fmt: skip
 WINDOW = [("start_percent", FLOAT, 0.2, 0.0, 1.0), ("end_percent", FLOAT, 1.0, 0.0, 1.0)]
 SLIDERS = {
-    "LabelledStrip": [("images", "IMAGE", *SOCKET), ("labels", "STRING", "", None, None)],
+    "LabelledStrip": [("images", "IMAGE", *SOCKET), ("labels", "STRING", "", None, None), ("before", "IMAGE", *SOCKET)],
     "SliderLoRALoader": [
         ("model", "MODEL", *SOCKET), ("lora_name", "COMBO", "none", None, None), ("strength", FLOAT, 1.0, -20.0, 20.0),
         *WINDOW, ("apply_to", "COMBO", "both", None, None), ("clip", "CLIP", *SOCKET),
@@ -142,7 +142,7 @@ EDITING_OUTPUTS = {
 }
 EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp", "end_percent", "apply_to"}
 EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
-EDITING_OPTIONAL |= {"InstructPix2PixGuider": {"concepts"}, "LabelledStrip": set()}
+EDITING_OPTIONAL |= {"InstructPix2PixGuider": {"concepts"}, "LabelledStrip": {"before"}}
 EDITING_OPTIONAL |= {"SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
 EDITING_OPTIONAL |= {name: set() for name in VECTORS}
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}

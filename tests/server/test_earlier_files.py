@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devtools.demo.demo import fetch, with_previews
 from devtools.demo.scenes import SCENES, override
+from devtools.server.results import view
 from devtools.server.workflows import load, to_prompt
 
 pytestmark = pytest.mark.server
@@ -46,7 +46,7 @@ def test_every_file_is_tested():
 @pytest.mark.parametrize("name", SAVED)
 def test_an_earlier_file_runs_with_the_values_that_it_holds(server, object_info, checkpoint, name):
     workflow = load(EARLIER / f"{name}.json")
-    prompt = with_previews(to_prompt(workflow, object_info))
+    prompt = to_prompt(workflow, object_info)
     kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
     for kind, values in SAVED[name].items():
         assert values.items() <= kinds[kind].items()
@@ -58,5 +58,6 @@ def test_an_earlier_file_runs_with_the_values_that_it_holds(server, object_info,
     for entry in prompt.values():
         if entry["class_type"] == "KSampler":
             entry["inputs"]["steps"] = 4
-    before, after = fetch(server.client, server.client.run(prompt))
+    (compared,) = (output for output in server.client.run(prompt).values() if "a_images" in output)
+    before, after = (view(server.client, compared[side][0]) for side in ("a_images", "b_images"))
     assert not np.array_equal(np.asarray(before), np.asarray(after))

@@ -23,7 +23,7 @@ from devtools.demo.demo import place
 from devtools.demo.scenes import SIZE, SOMEONE, Scene, override, workflow_file
 from devtools.host import prepare_comfyui
 from devtools.server.client import Prompt
-from devtools.server.results import fetch
+from devtools.server.results import fetch, with_previews
 from devtools.server.workflows import load, to_prompt
 
 pytestmark = pytest.mark.server
@@ -74,7 +74,7 @@ def from_file(server, object_info, name: str, **prompts: str) -> Prompt:
     """A workflow file's prompt with a portrait and small sizes; its checkpoint is the test's."""
     workflow, scene = load(workflow_file(name)), Scene(prompts, portrait=SOMEONE)
     picture = place(server.base, f"{name}.png", scene, seed=3)
-    prompt = to_prompt(workflow, object_info)
+    prompt = with_previews(to_prompt(workflow, object_info))
     return override(workflow, prompt, INSTRUCT_PIX2PIX, SIZE, scene, seed=3, picture=picture)
 
 

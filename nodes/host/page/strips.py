@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.utils
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,15 @@ PAPER, INK = (250, 250, 248), (30, 30, 30)
 # Captions have the usual size (a share of the picture's height) and shrink, all alike, until each fits in so many lines
 # of its picture's width. Below the readable size (in pixels) they take more lines instead.
 SHARE, USUAL, READABLE, LINES = 1 / 16, 14, 10, 2
+
+
+def as_large_as(images: Tensor, others: Tensor) -> Tensor:
+    """Other pictures [N, h, w, 3] at the size of the images, cut at the edges where they are of another shape, as the
+    host's VAE Encode cuts a picture."""
+    height, width = images.shape[1:3]
+    if others.shape[1:3] == (height, width):
+        return others
+    return comfy.utils.common_upscale(others.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
 
 
 def strip(images: Tensor, captions: list[str]) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 from semantic_steering.nodes.host.page.messages import english, input_name, joined, lines, message
 
 ROOT = Path(__file__).resolve().parents[3]
-WORKFLOW = json.loads((ROOT / "workflows" / "sega_four_concepts.json").read_text(encoding="utf-8"))
+WORKFLOW = json.loads((ROOT / "workflows" / "Change four things at once.json").read_text(encoding="utf-8"))
 BLUEPRINT = json.loads((ROOT / "subgraphs" / "Change one thing (SEGA).json").read_text(encoding="utf-8"))
 
 

@@ -124,3 +124,30 @@ def test_a_line_break_at_the_end_is_no_further_label():
 def test_no_pictures_are_refused(images):
     with pytest.raises(ValueError, match="images holds no picture; connect a batch"):
         LabelledStrip.execute(images, "a")
+
+
+def test_before_stands_first_and_takes_the_first_label():
+    before, after = pictures(1, 64, 96), pictures(2, 64, 96)
+    sheet = LabelledStrip.execute(after, "a\nb\nc", before).args[0]
+    assert torch.equal(sheet, LabelledStrip.execute(torch.cat([before, after]), "a\nb\nc").args[0])
+
+
+def test_before_gets_the_size_of_the_others():
+    """A picture through an autoencoder has lost the pixels over a multiple of eight at its edges."""
+    whole = pictures(1, 70, 100)
+    sheet = LabelledStrip.execute(pictures(1, 64, 96), "", whole).args[0]
+    cut = LabelledStrip.execute(pictures(1, 64, 96), "", pictures(1, 64, 96)).args[0]
+    assert sheet.shape == cut.shape
+
+
+@pytest.mark.parametrize(
+    ("before", "labels", "said"),
+    [
+        (torch.rand(0, 8, 8, 3), "", "before holds no picture"),
+        (torch.rand(1, 8, 8, 2), "", "before has the shape"),
+        (torch.rand(1, 8, 8, 3), "one", "labels has 1 lines, before and images have 2 pictures"),
+    ],
+)
+def test_a_wrong_before_is_refused(before, labels, said):
+    with pytest.raises(ValueError, match=said):
+        LabelledStrip.execute(pictures(1, 8, 8), labels, before)
