@@ -5,6 +5,8 @@ B batch, C channels, K concepts. An x0 is a denoised prediction; Δn a differenc
 the slope of the deterministic sampler.
 """
 
+from .aim import own_size as own_size
+from .aim import scale_for as scale_for
 from .diffedit import binarise as binarise
 from .diffedit import blur_mask as blur_mask
 from .diffedit import check_mask_settings as check_mask_settings
@@ -21,7 +23,6 @@ from .inversion import fixed_point_step as fixed_point_step
 from .inversion import slope as slope
 from .measure import EditMeasure as EditMeasure
 from .measure import EditSize as EditSize
-from .measure import energy as energy
 from .quantile import sample_quantile as sample_quantile
 from .refresh import HeldDirections as HeldDirections
 from .sega import THRESHOLD_OVER as THRESHOLD_OVER

@@ -21,8 +21,9 @@ from .host.run.ksampler import ksample, picture_size, sampler_names, scheduler_n
 from .host.sega.patch import patch_model, recorded
 from .host.sega.report import at_rest
 from .host.sega.run import SEGARun
-from .host.sega.settings import Page, SEGASettings
+from .host.sega.settings import LARGEST_AIM, Page, SEGASettings
 from .host.sega.vectors import ConceptVectors, Unrecorded
+from .host.sega.wording import hints
 
 # Another method of this name is in the list of nodes too (Spectral-Energy Guided Attention).
 CATEGORY = "semantic steering/SEGA (semantic guidance)"
@@ -76,13 +77,13 @@ def _concept_inputs() -> list:
 
 def _concept(
     name: str, conditioning: list, direction: str, scale: float, start_percent: float, threshold: float,
-    end_percent: float, concepts: tuple | None, mask: torch.Tensor | None, in_prompt: bool,
+    end_percent: float, concepts: tuple | None, mask: torch.Tensor | None, in_prompt: bool, said: tuple = (),
 ) -> io.NodeOutput:  # fmt: skip
     if direction not in ("add", "remove"):
         raise ValueError(f"direction is {direction!r}; it must be add or remove")
     signed = scale if direction == "add" else -scale
     window = Window(start_percent, end_percent)
-    concept = ConceptInput(name, conditioning, signed, threshold, window, mask, in_prompt)
+    concept = ConceptInput(name, conditioning, signed, threshold, window, mask, in_prompt, said)
     return io.NodeOutput(chain(concepts, concept))
 
 
@@ -127,9 +128,10 @@ class SEGAConcept(io.ComfyNode):
             raise ValueError("clip is missing: the checkpoint has no text encoder; connect a CLIP loader")
         prompt = prompt.strip().rstrip(",").rstrip()
         conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(f"{prompt}, {text}" if prompt else text))
+        adds = (direction == "add") == (scale > 0)
         return _concept(
             text.strip(), conditioning, direction, scale, start_percent, threshold, end_percent, concepts, mask,
-            bool(prompt),
+            bool(prompt), hints(text.strip(), adds, prompt),
         )  # fmt: skip
 
 
@@ -227,6 +229,13 @@ class SEGAGuidance(io.ComfyNode):
                     tooltip="Show on this node, at every step, where each concept acts. Costs a little time, because "
                     "each step waits for the picture.",
                 ),
+                io.Float.Input(
+                    "aim", default=0.0, min=0.0, max=LARGEST_AIM, step=0.1, round=0.001, optional=True, advanced=True,
+                    tooltip="How large every edit should be, whatever it is about; 2 is usual. Each concept's scale "
+                    "then follows from it step by step, from 0 to 20; a concept of scale 5 gets that size, one of 10 "
+                    "twice as much. 1 is what a concept alone makes of the picture when it begins. 0: off, the scales "
+                    "are used as they are. Too low: nothing is seen. Too high: much else changes.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model, steered in every run.")],
             hidden=[io.Hidden.unique_id],
@@ -236,9 +245,9 @@ class SEGAGuidance(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, concepts=None, momentum_scale=0.0, momentum_beta=0.4, threshold_over="channel", base="auto",
-        refresh=1, show_activity=False,
+        refresh=1, show_activity=False, aim=0.0,
     ) -> io.NodeOutput:  # fmt: skip
-        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh)
+        settings = SEGASettings(momentum_scale, momentum_beta, threshold_over, base, refresh, aim)
         # Later runs of the model say under this node what they did, whichever node samples.
         page = Page(own_id(cls), show_activity)
         return io.NodeOutput(patch_model(model, concepts, settings, page=page))

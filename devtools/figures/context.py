@@ -22,7 +22,6 @@ WAYS = (
     (1.0, "bare", "channel", 2.0), (1.0, "joined", "channel", 2.0), (1.0, "prompt", "channel", 2.0),
     (1.0, "prompt", "position", 2.0), (1.0, "prompt", "position", 3.0),
 )  # fmt: skip
-STRENGTHS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 # A thing that the prompt itself asks for: (text, way, scale); below 0 is away from it.
 BEARDED = "a portrait of a man with a beard and no hat"
 REMOVALS = (
@@ -33,14 +32,14 @@ REMOVALS = (
 )
 
 
-def steered(lab: Any, prompt: str, text: str, way: str, over: str, scale: float, runs: list[Any]) -> Any:
-    """The model behind one SEGA concept, whose run's state is put into `runs`."""
+def steered(lab: Any, prompt: str, text: str, way: str, over: str, scale: float) -> Any:
+    """The model behind one SEGA concept."""
     nodes, settings = pack("nodes.sega"), pack("nodes.host.sega.settings").SEGASettings(threshold_over=over)
     if way == "joined":
         made = nodes.SEGAConceptConditioning.execute(lab.encode(text), scale=scale, prompt=lab.encode(prompt))
     else:
         made = nodes.SEGAConcept.execute(lab.clip, text, scale=scale, prompt=prompt if way == "prompt" else "")
-    return pack("nodes.host.sega.patch").patch_model(lab.model, made.result[0], settings, runs.append)
+    return pack("nodes.host.sega.patch").patch_model(lab.model, made.result[0], settings)
 
 
 class Judged:
@@ -60,32 +59,27 @@ class Judged:
         return self._before[cfg]
 
     def edit(self, cfg: float, text: str, way: str, over: str, scale: float, wanted: dict[str, bool]) -> dict[str, Any]:
-        """The outcome, and the edit's ratio to the guidance (to the prediction at cfg 1)."""
+        """The outcome."""
         from demo.evaluate import outcome
 
-        runs: list[Any] = []
-        model = steered(self.lab, self.prompt, text, way, over, scale, runs)
-        after = self.answers(cfg, model)
-        return {**outcome(self.before(cfg), after, wanted), "ratio": runs[0].report.measure.sizes()[0].ratio}
+        model = steered(self.lab, self.prompt, text, way, over, scale)
+        return outcome(self.before(cfg), self.answers(cfg, model), wanted)
 
 
 def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several attributes' outcomes as one, and the least and the greatest ratio."""
+    """Several attributes' outcomes as one."""
     rows = [row for row in rows if row["eligible"]]
     eligible, pairs = sum(row["eligible"] for row in rows), sum(row["pairs"] for row in rows)
     success = sum(row["success"] * row["eligible"] for row in rows) / eligible if eligible else math.nan
     kept = sum(row["preserved"] * row["pairs"] for row in rows) / pairs if pairs else math.nan
-    ratios = [row["ratio"] for row in rows]
-    return {"eligible": eligible, "success": success, "pairs": pairs, "preserved": kept,
-            "ratio": [min(ratios, default=math.nan), max(ratios, default=math.nan)]}  # fmt: skip
+    return {"eligible": eligible, "success": success, "pairs": pairs, "preserved": kept}
 
 
 def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
-    """The evaluation page's figures about a concept's context: ways, strengths, removal."""
+    """The evaluation page's figures about a concept's context: ways, removal."""
     judged = Judged(lab, judge, PROMPT, [SEED + i for i in range(4 if quick else 32)])
-    few = Judged(lab, judge, PROMPT, [SEED + 1000 + i for i in range(4 if quick else 16)])
     bearded = Judged(lab, judge, BEARDED, [SEED + 2000 + i for i in range(4 if quick else 32)])
-    result: dict[str, Any] = {"ways": [], "strengths": [], "removals": []}
+    result: dict[str, Any] = {"ways": [], "removals": []}
 
     def note(kind: str, row: dict[str, Any]) -> None:
         result[kind].append(row)
@@ -94,10 +88,6 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
     for cfg, way, over, scale in WAYS:
         rows = [judged.edit(cfg, text, way, over, scale, {name: True}) for name, text in TEXTS.items()]
         note("ways", {"cfg": cfg, "way": way, "threshold_over": over, "scale": scale, **together(rows)})
-    for cfg in (5.0, 1.0):
-        for scale in STRENGTHS:
-            rows = [few.edit(cfg, text, "prompt", "position", scale, {name: True}) for name, text in FOUR.items()]
-            note("strengths", {"cfg": cfg, "scale": scale, **together(rows)})
     for text, way, scale in REMOVALS:
         row = bearded.edit(5.0, text, way, "position" if way == "prompt" else "channel", scale, {"beard": False})
         note("removals", {"text": text, "way": way, "scale": scale, **together([row])})

@@ -12,13 +12,15 @@ from typing import Any
 
 from ..host import prepare_comfyui
 from ..paths import given
+from . import advice as evaluate_advice
+from . import aim as evaluate_aim
 from . import context as evaluate_context
 from . import editing as evaluate_editing
 from . import sega as evaluate_sega
 from . import sliders as evaluate_sliders
 
 PROMPT = "a portrait of a person with no hat"
-PARTS = ("model", "edits", "context", "sega", "editing", "sliders")
+PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders")
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
@@ -38,6 +40,8 @@ def figures(out: Path | None, quick: bool, parts: Sequence[str] = PARTS) -> dict
         "model": lambda: model(lab, judge, quick),
         "edits": lambda: edits(lab, judge, quick),
         "context": lambda: evaluate_context.figures(lab, judge, quick),
+        "advice": lambda: evaluate_advice.figures(lab, judge, quick),
+        "aim": lambda: evaluate_aim.figures(lab, judge, quick),
         "sega": lambda: evaluate_sega.figures(lab, judge, out, quick),
         "editing": lambda: evaluate_editing.figures(lab, judge, out, quick),
         "sliders": lambda: evaluate_sliders.figures(lab, judge, out, quick),

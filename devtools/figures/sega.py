@@ -15,7 +15,7 @@ from ..strips import overview
 from .editing import pack
 
 # Kept apart from every seed that was used while the pack was developed.
-COST_SEED, TRANSFER_SEED, STRENGTH_SEED, CACHE_SEED = 9_300_000, 9_400_000, 9_500_000, 9_850_000
+COST_SEED, TRANSFER_SEED, CACHE_SEED = 9_300_000, 9_400_000, 9_850_000
 PROMPT = "a portrait of a person with no hat"
 FOUR = {"glasses": "glasses", "smile": "a smile", "beard": "a beard", "gray_hair": "gray hair"}
 SCALES = (5.0, 2.0)  # the node's default, and one at which not everything succeeds
@@ -110,31 +110,6 @@ def transfer(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] 
     return {"recorded on": PROMPT, "recorded share": float(source[:, index].float().mean()), "prompts": rows}
 
 
-def strength(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] = lambda row: None) -> list[Any]:
-    """What the node's verdict says of an edit against what the judge sees: single concepts at several scales and cfgs.
-    Each row: the edit's ratio to the guidance (to the noise estimate at cfg 1) and its share of the picture."""
-    from demo.evaluate import outcome
-    from demo.laboratory import CFG
-
-    host, settings, rows = pack("nodes.host.sega.patch"), pack("nodes.host.sega.settings").SEGASettings(), []
-    for cfg in (CFG, 1.0):
-        positive, found = lab.encode(PROMPT), {}
-        for scale in (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0):
-            for name, text in FOUR.items():
-                runs: list[Any] = []
-                model = host.patch_model(lab.model, concepts(lab, [text], scale), settings, runs.append)
-                latents = lab.latents(seeds, positive, model, cfg)
-                pictures = lab.vae.decode(latents).movedim(-1, 1).clamp(0, 1)
-                found[name, scale] = judge.probabilities(pictures) > 0.5
-                if scale:
-                    size = runs[0].report.measure.sizes()[0]
-                    after = outcome(found[name, 0.0], found[name, scale], {name: True})
-                    rows.append({"cfg": cfg, "scale": scale, "concept": name, "ratio": size.ratio,
-                                 "share": size.share, **after})  # fmt: skip
-                    say(rows[-1])
-    return rows
-
-
 def cached(lab: Any, judge: Any, seeds: list[int], say: Callable[[Any], None] = lambda row: None) -> list[dict]:
     """Four concepts at once beside the host's step caches at their defaults: a row for each cache and none; times
     relative to the pictures without edit and cache. Compared is with the pictures of the same cache without an edit."""
@@ -212,7 +187,6 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     """The evaluation page's figures about SEGA; out: the folder for the curve."""
     result = {
         "cost": cost(lab, judge, [COST_SEED + i for i in range(4 if quick else 200)]),
-        "strength": strength(lab, judge, [STRENGTH_SEED + i for i in range(4 if quick else 16)]),
         "cached": cached(lab, judge, [CACHE_SEED + i for i in range(4 if quick else 64)]),
         "transfer": transfer(lab, judge, [TRANSFER_SEED + i for i in range(4 if quick else 64)]),
     }

@@ -27,7 +27,7 @@ RESTRICTIONS = (
 class ConceptInput:
     """One concept as its node was filled in. scale is signed (below 0 = away), one number or, from a sweep, one for
     each picture of the batch; mask is in picture space; in_prompt: whether the conditioning says the picture's own
-    prompt and the concept, so that its direction starts from the positive."""
+    prompt and the concept, so that its direction starts from the positive; hints: what its node has to say of it."""
 
     name: str
     conditioning: Conditioning
@@ -36,6 +36,7 @@ class ConceptInput:
     window: Window
     mask: Tensor | None = None
     in_prompt: bool = False
+    hints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Concept(self.scale, self.threshold, SigmaWindow(1.0, 0.0))  # the core's own range checks

@@ -17,7 +17,7 @@ from ..conditioning.attention_patches import has_image_prompt, mixes_outputs
 from ..conditioning.checks import check_encoded, check_height_and_width
 from ..conditioning.concept import Conditioning, restrictions_in
 from ..conditioning.masks import fitted, to_cells
-from ..page.messages import message
+from ..page.messages import input_name, message
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.batched_call import BatchedCall
 from ..run.evolved_sampling import check_motion, guidance_is_replaced
@@ -198,7 +198,9 @@ def decode(model: Any, positive: Conditioning, negative: Conditioning, inversion
     samples = inversion.samples
     check_height_and_width(samples.shape, NEEDS_A_PICTURE.format("DiffEdit Sampler"))
     if not mask.any():  # also of any size: LoadImage gives 64x64 zeros for a picture without alpha
-        logger.warning("DiffEdit Sampler: the mask is empty; the picture is returned as it is")
+        text = message("nothing_to_edit", threshold=input_name("DiffEditMask", "threshold"))
+        logger.warning("DiffEdit Sampler: %s", text)
+        show_text(text)
         return samples.clone()
     ratio = model.get_model_object("latent_format").temporal_downscale_ratio
     picture = fitted(mask, samples.shape, picture_size(model, samples.shape))

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from ....guidance_core import EditSize
 from .messages import Message, input_name, joined, lines, message
 
-# Below the first ratio an edit is mostly not seen, above the second much else changes: of the guidance, and of the
-# prediction where there is no guidance (guided), for bare texts and for those in the context of the picture's prompt
-# (in_prompt). Measured on the portraits model (docs/evaluation.md).
-BOUNDS = {
-    (True, False): (0.3, 1.5),
-    (False, False): (0.03, 0.3),
-    (True, True): (0.25, 1.5),
-    (False, True): (0.02, 0.15),
-}
+# Of how far the picture moved along an edit, as a share of its norm: below UNSEEN it is mostly not seen, from CLEAR on
+# mostly seen, in between sometimes. Above TOO_FAR, without guidance, other things change too; with guidance no bound
+# says so well enough. Measured on the portraits model (docs/evaluation.md).
+UNSEEN, CLEAR, TOO_FAR = 0.05, 0.17, 0.35
+FEW_STEPS = 3
 
 
 def concept_input(name: str) -> Message:
@@ -30,6 +26,7 @@ LOWER_SCALE = message("lower", input=concept_input("scale"))
 LOWER_THRESHOLD = message("lower", input=concept_input("threshold"))
 RAISE_THRESHOLD = message("raise", input=concept_input("threshold"))
 START_EARLIER = message("start_earlier")
+IS_IT_THERE = message("is_it_there")
 
 
 def window_message(key: str, node_id: str = "SEGAConcept") -> Message:
@@ -46,7 +43,8 @@ class Acted:
     """One concept of a finished run. steps: of the run's steps those in its window, None if it was switched off, for
     the reason `off`; size: of its edit, None if it never acted; swept: with another scale for each picture; base: what
     it was compared with; stronger: what would make more of it; missed: what to do where its window holds no step;
-    in_prompt: whether it was measured in the context of the picture's prompt."""
+    in_prompt: whether it was measured in the context of the picture's prompt; scales: the least and the largest one
+    that it got for a wanted size; hints: about the concept itself."""
 
     name: str
     steps: int | None = None
@@ -57,6 +55,8 @@ class Acted:
     missed: Message = NO_STEP
     in_prompt: bool = False
     off: Message = MASK_BLACK
+    scales: tuple[float, float] | None = None
+    hints: tuple[str, ...] = ()
 
 
 @dataclass
@@ -90,51 +90,52 @@ def verdict(
     """A line for each concept, what to change under those that act too little or too much to be seen as wanted, and the
     cost in the last line if there are several.
 
-    steps: of the run; guided: whether the sizes are compared with the guidance (else with the noise estimate); notes:
-    what else the user should know, a line each.
+    steps: of the run; guided: whether there is a guidance; notes: what else the user should know, a line each.
     """
     said: list[str] = []
     for concept in concepts:
         name = message("in_prompt", name=concept.name) if concept.in_prompt else concept.name
-        what = _what(concept, steps, guided)
+        what = _what(concept, steps)
         if len(concepts) == 1:
             what.append(evaluations.text)
         said.append(message("named", name=name, what=joined("comma", what)))
-        advice = _advice(concept, guided)
-        if advice is not None:
-            said.append(message("advice", advice=advice))
+        said += [message("advice", advice=advice) for advice in _advice(concept, guided)]
     if len(concepts) != 1:
         said.append(evaluations.text)
     return lines([*said, *notes])
 
 
-def _what(concept: Acted, steps: int, guided: bool) -> list[Message]:
+def _what(concept: Acted, steps: int) -> list[Message]:
     if concept.steps is None:
         return [message("switched_off")]
     said = [message("active", steps=concept.steps, total=steps)]
     if concept.size is None or not concept.size.share > 0:
         return said
-    if concept.size.ratio is not None:
-        key = "edit_of_guidance" if guided else "edit_of_prediction"
-        said.append(message(key, ratio=f"{concept.size.ratio:.2g}"))
+    if concept.scales is not None:
+        low, high = (f"{scale:.2g}" for scale in concept.scales)
+        said.append(message("scales", low=low, high=high))
+    if concept.size.moved is not None:
+        said.append(message("moved", percent=f"{100 * concept.size.moved:.0f}"))
     return [*said, message("share", percent=f"{100 * concept.size.share:.0f}")]
 
 
-def _advice(concept: Acted, guided: bool) -> Message | None:
+def _advice(concept: Acted, guided: bool) -> list[str]:
     if concept.steps is None:
-        return concept.off
+        return [concept.off]
     if concept.steps == 0:
-        return concept.missed
-    if concept.size is not None and math.isnan(concept.size.share):
+        return [concept.missed]
+    size, hints = concept.size, [*concept.hints]
+    if size is not None and math.isnan(size.share):
         what = joined("or", [*(["cfg"] if guided else []), concept_input("scale")])
-        return message("not_numbers", what=what)
-    if concept.size is None or concept.size.share == 0:
-        return message("no_difference", base=concept.base)
-    if concept.size.ratio is None or concept.swept:
-        return None
-    faint, heavy = BOUNDS[guided, concept.in_prompt]
-    if concept.size.ratio < faint:
-        return message("too_weak", ways=joined("or", concept.stronger or [message("other_text")]))
-    if concept.size.ratio > heavy:
-        return message("too_strong", ways=joined("or", [LOWER_SCALE, RAISE_THRESHOLD]))
-    return None
+        return [message("not_numbers", what=what)]
+    if size is None or size.share == 0:
+        return [*hints, message("no_difference", base=concept.base)]
+    if size.moved is None or concept.swept:
+        return hints
+    if size.moved < UNSEEN:
+        if concept.steps < FEW_STEPS:
+            hints.append(message("few_steps", count=concept.steps))
+        return [*hints, message("too_weak", ways=joined("or", concept.stronger or [message("other_text")]))]
+    if not guided and size.moved > TOO_FAR:
+        return [*hints, message("too_strong", ways=joined("or", [LOWER_SCALE, RAISE_THRESHOLD]))]
+    return hints if size.moved >= CLEAR else [*hints, message("seen_sometimes")]

@@ -25,6 +25,13 @@ def takes_steps_back(sampler: Any) -> bool:
     return getattr(function, "__name__", "") == "dpm_adaptive_function"
 
 
+def is_cfg_pp(sampler: Any) -> bool:
+    """Whether a sampler steps from the estimate without guidance (CFG++): what is added to the estimate then reaches
+    the picture whole in every step, not in proportion to the step."""
+    function = getattr(sampler, "sampler_function", None)
+    return "cfg_pp" in getattr(function, "__name__", "")
+
+
 def guider_for(model: Any, conds: dict[str, Any], cfg: float = 1.0) -> Any:
     """The host's guider with the given conditionings, of a model that is asked in every step."""
     check_one_pass(model)

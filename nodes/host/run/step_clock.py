@@ -27,6 +27,10 @@ class StepClock:
         """The last step that starts at or above σ (0 for a σ above the whole schedule)."""
         return step_of(self.levels, sigma) or 0
 
+    def length(self, step: int) -> float:
+        """σ_t − σ_{t+1} of a step; 0 for the level at the schedule's end."""
+        return self.levels[step] - self.levels[min(step + 1, len(self.levels) - 1)]
+
     def evaluate(self, sigma: float) -> int:
         """The model is about to be evaluated at σ; the step that this belongs to."""
         step = self.step_of(sigma)

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from ..conditioning.base import OWN_INDEX
-from ..conditioning.selection import limited
 from ..page.verdict import Evaluations
 from ..run.batched_call import BatchedCall
-from .conditionings import Base, Part, RunConditionings
+from .conditionings import Part, RunConditionings
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Of one evaluation, by concept: its own and its base's; unguided: from which the guidance leads away."""
+    """Of one evaluation, by concept: its own and its base's."""
 
     concepts: dict[int, Tensor]
     bases: dict[int, Tensor]
-    unguided: Tensor
 
 
 class ConceptCall(BatchedCall):
@@ -60,18 +58,8 @@ class ConceptCall(BatchedCall):
         self.estimates = Estimates(
             {i: found[each.concept] for i, each in directions.items()},
             {i: bases[each.base] for i, each in directions.items()},
-            self._unguided(conds, out, bases),
         )
         return out
-
-    def _unguided(self, conds: list, out: list[Tensor], bases: Mapping[Base, Tensor]) -> Tensor:
-        """The estimate that the guidance leads away from: a base that is no positive, else the guider's negative."""
-        for base, estimate in bases.items():
-            if base.name != "positive":
-                return estimate
-        if len(conds) > 1 and conds[1] is not None and not any(map(limited, conds[1])):
-            return out[1].clone()
-        return next(iter(bases.values()))
 
     def evaluate_alone(self, model: Any, x: Tensor, timestep: Tensor, model_options: dict) -> Estimates:
         """One call of its own, with nothing for the guider in it but the base at its usual index."""

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from ..conditioning.concept import ConceptInput
+from ..page.messages import message
 from ..page.progress import show_text
 from ..page.told import tell
+from ..page.verdict import concept_input
 from ..run.identity import ModelIdentity
 from ..run.patches import add_outer_sample
-from ..run.samplers import takes_steps_back
+from ..run.samplers import is_cfg_pp, takes_steps_back
 from .report import at_rest
 from .run import SEGA, SEGARun
 from .settings import Page, SEGASettings, Steering
@@ -59,6 +61,8 @@ def patch_model(
         if started is not None:
             started(run)
         if run.acting:
+            if is_cfg_pp(sampler):
+                run.report.notes.append(message("cfg_pp", input=concept_input("scale")))
             run.register()
             run.go_on(latent_image, noise)
             callback = run.clock.wrap(callback)

@@ -23,19 +23,19 @@ from .vectors import Recorder
 @dataclass(frozen=True)
 class Finding:
     """What one evaluation found. gamma: γ by the concept's place among all that were given; nu: the momentum that would
-    follow, by its place among those that act; denoised: the guider's prediction, where it is shown."""
+    follow, by its place among those that act; before, after: the estimate without and with the edit."""
 
     gamma: dict[int, Tensor]
     nu: dict[int, Tensor]
-    denoised: Tensor | None = None
+    before: Tensor
+    after: Tensor
 
 
 class Report:
     """Sums up a run. given: all concepts; shape: the latent's; layout: its format. Everything is by a concept's place
     among those given.
 
-    guided: whether there is a guidance to compare the edit with; notes: further lines of the verdict. Both are known
-    once the run begins.
+    guided: whether there is a guidance; notes: further lines of the verdict. Both are known once the run begins.
     """
 
     def __init__(self, steering: Steering, shape: torch.Size, layout: Any):
@@ -48,27 +48,21 @@ class Report:
         maps = steering.record or (steering.page.live and len(shape) >= 4)
         self.activity = Activity(len(self.given)) if maps else None
 
-    @property
-    def live(self) -> bool:
-        """Whether the page sees the activity at every step."""
-        return self.activity is not None and self.page.live and self.page.node is not None
-
     def note(self, sigma: float, finding: Finding) -> None:
         """An evaluation, whether its step counts or not."""
         if self.recorder is not None and sigma > 0:
             self.recorder.add(sigma, finding.gamma)
 
-    def commit(self, finding: Finding, reference: Tensor | None) -> None:
-        """A sampler step is over. reference: what its edit is compared with, None before the first one."""
-        if reference is not None:
-            self.measure.add(finding.gamma, reference)
+    def commit(self, finding: Finding, step: float) -> None:
+        """A sampler step of this length is over."""
+        self.measure.add(finding.gamma, step, finding.before, finding.after)
         if self.activity is None:
             return
         self.activity.add(finding.gamma)
-        if self.page.node is not None and finding.denoised is not None:
+        if self.page.node is not None and self.page.live:
             maps = self.activity.maps(self.shape, (self.shape[-2], self.shape[-1]))
             titles = [entry.title for entry in self.given]
-            show_preview(live_activity(self.layout, finding.denoised, maps, titles), self.page.node)
+            show_preview(live_activity(self.layout, finding.before, maps, titles), self.page.node)
 
     def verdict(self, active: Mapping[int, Acted], steps: int, again: Sequence[Message]) -> Message:
         """What the finished run did, for people. active: for each concept that could act, by its place, all but its

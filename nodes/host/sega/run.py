@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.patcher_extension
@@ -11,19 +11,20 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ....guidance_core import Concept, HeldDirections, Phase, edit_term, energy, needed, noise_difference
+from ....guidance_core import Concept, HeldDirections, Phase, edit_term, needed, noise_difference
 from ..conditioning.base import base_name, cfg_is_one
 from ..conditioning.checks import check_latent, check_positive
 from ..conditioning.concept import LARGEST_SCALE, ConceptInput
 from ..conditioning.masks import latent_mask
 from ..page.messages import Message, message
 from ..page.progress import stop_if_cancelled
-from ..page.verdict import LOWER_THRESHOLD, NO_STEP, RAISE_SCALE, START_EARLIER, Acted, window_message
+from ..page.verdict import IS_IT_THERE, LOWER_THRESHOLD, NO_STEP, RAISE_SCALE, START_EARLIER, Acted, window_message
 from ..run.batched_call import count_in_run
 from ..run.evolved_sampling import check_motion
 from ..run.patches import OfOneRun, check_one_model
 from ..run.step_clock import StepClock
 from . import continuing
+from .aimed import Aimed
 from .call import ConceptCall
 from .conditionings import RunConditionings
 from .report import Finding, Report
@@ -53,11 +54,14 @@ class ActingConcept:
             RAISE_SCALE: not isinstance(entry.scale, tuple) and abs(entry.scale) < LARGEST_SCALE,
             LOWER_THRESHOLD: entry.threshold > 0,
             START_EARLIER: entry.window.start_percent > 0,
+            IS_IT_THERE: not isinstance(entry.scale, tuple) and entry.scale < 0,
         }
         stronger = tuple(way for way, left in ways.items() if left)
         swept = isinstance(entry.scale, tuple)
         name = base.replace("_", " ").removesuffix(" prompt")
-        return Acted(entry.title, window.steps(levels), None, swept, name, stronger, missed, entry.in_prompt)
+        return Acted(
+            entry.title, window.steps(levels), None, swept, name, stronger, missed, entry.in_prompt, hints=entry.hints
+        )
 
 
 def acting_concepts(entries: Sequence[ConceptInput], model: Any, shape: torch.Size) -> list[ActingConcept]:
@@ -103,8 +107,9 @@ class SEGARun(OfOneRun):
         self.nu: dict[int, Tensor] = {}
         self.directions = HeldDirections(steering.settings.refresh)
         self.clock = StepClock(levels, self._commit)
+        self.aimed = Aimed(self.settings.aim, self.concepts) if self.settings.aim else None
         self._finding: Finding | None = None
-        self._reference: Tensor | None = None
+        self._step = 0.0  # the length of the present one
 
     def register(self) -> None:
         """Put the concepts and this run's wrapper into the guider, which keeps both for this run only."""
@@ -144,8 +149,10 @@ class SEGARun(OfOneRun):
     def verdict(self) -> Message:
         """What the finished run did, for people."""
         active = {
-            acting.place: acting.told(self.clock.levels, base)
-            for acting, base in zip(self.acting, self.bases, strict=True)
+            acting.place: replace(
+                acting.told(self.clock.levels, base), scales=self.aimed.scales(i) if self.aimed else None
+            )
+            for i, (acting, base) in enumerate(zip(self.acting, self.bases, strict=True))
         }
         again = [
             message("base_again", base=name.replace("_", " "), keys=", ".join(sorted(keys)).replace("_", " "))
@@ -161,33 +168,37 @@ class SEGARun(OfOneRun):
         stop_if_cancelled()  # samplers look at each of their steps only
         sigma = float(timestep.flatten()[0])
         step = self.clock.evaluate(sigma)
+        self._step = self.clock.length(step)
         self.report.evaluations.begin()
         indices = needed(self.concepts, sigma, self.settings.momentum, self.last_sigma) if sigma > 0 else []
         stale = self.directions.stale(indices, step)
         if not indices:
-            self._note(sigma, Finding({}, {}))
-            return executor(x, timestep, model_options, seed)
+            denoised = executor(x, timestep, model_options, seed)
+            self._note(sigma, Finding({}, {}, denoised, denoised))
+            return denoised
         fresh: dict[int, Tensor] = {}
         if stale:
             call = ConceptCall(self.conds, stale, self.report.evaluations, model_options)
-            denoised = executor(x, timestep, call.within(model_options), seed)
+            before = executor(x, timestep, call.within(model_options), seed)
             # A guider that makes its own calls (DualCFG, PerpNeg) never reached it: one more, batched.
             found = call.estimates or call.evaluate_alone(self.guider.inner_model, x, timestep, model_options)
             fresh = {i: noise_difference(found.concepts[i], found.bases[i], sigma) for i in stale}
-            self._reference = energy(noise_difference(denoised, found.unguided if self.report.guided else x, sigma))
         else:
-            denoised = executor(x, timestep, model_options, seed)
+            before = executor(x, timestep, model_options, seed)
         differences = self.directions.completed(fresh, indices, step)
+        concepts = self.aimed.concepts if self.aimed else self.concepts
         gamma, following = edit_term(
-            differences, self.concepts, sigma, self.settings.momentum, self.nu, self.settings.threshold_over,
+            differences, concepts, sigma, self.settings.momentum, self.nu, self.settings.threshold_over,
             self._masks(x.device),
         )  # fmt: skip
-        by_place = {self.acting[i].place: term for i, term in gamma.items()}
-        shown = denoised.clone() if self.report.live else None  # others may write into what they are given
-        self._note(sigma, Finding(by_place, following, shown))
+        if self.aimed:
+            gamma = self.aimed.sized(gamma, sigma, before)
+        after = before.clone()  # what is kept nobody else may write into
         for term in gamma.values():
-            denoised = denoised - sigma * term
-        return denoised
+            after = after - sigma * term
+        by_place = {self.acting[i].place: term for i, term in gamma.items()}
+        self._note(sigma, Finding(by_place, following, before, after))
+        return after
 
     def _calc_cond_batch(self, executor: Any, model: Any, conds: list, *args: Any, **kwargs: Any) -> list[Tensor]:
         """What the guider evaluates where no concept is in its call, for the verdict."""
@@ -209,5 +220,4 @@ class SEGARun(OfOneRun):
         finding, self._finding = self._finding, None
         if finding is not None:
             self.nu = finding.nu
-            # While directions are held, the reference is that of the evaluation they are from.
-            self.report.commit(finding, self._reference)
+            self.report.commit(finding, self._step)

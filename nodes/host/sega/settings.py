@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ....guidance_core import THRESHOLD_OVER, HeldDirections, Momentum
@@ -23,16 +24,19 @@ SEGA = declare(
     )
 )
 
+LARGEST_AIM = 10.0
+
 
 @dataclass(frozen=True)
 class SEGASettings:
-    """What all concepts of a run share."""
+    """What all concepts of a run share. aim: the size that their edits should have, 0: their scales decide."""
 
     momentum_scale: float = 0.0
     momentum_beta: float = 0.4
     threshold_over: str = "channel"
     base: str = "auto"
     refresh: int = 1
+    aim: float = 0.0
 
     def __post_init__(self) -> None:
         if self.base not in ("auto", "negative", "positive"):
@@ -40,6 +44,13 @@ class SEGASettings:
         if self.threshold_over not in THRESHOLD_OVER:
             choices = f"{', '.join(THRESHOLD_OVER[:-1])} or {THRESHOLD_OVER[-1]}"
             raise ValueError(f"threshold_over is {self.threshold_over!r}; it must be {choices}")
+        if not (math.isfinite(self.aim) and 0.0 <= self.aim <= LARGEST_AIM):
+            raise ValueError(f"aim is {self.aim}; it must be a number from 0 (off) to {LARGEST_AIM:g} (usually 2)")
+        if self.aim > 0 and self.momentum_scale > 0:
+            raise ValueError(
+                f"aim is {self.aim:g} and momentum_scale {self.momentum_scale:g}: momentum would add to an edit whose "
+                "size is given. Set one of them to 0"
+            )
         HeldDirections(self.refresh)  # the core's own range checks
         Momentum(self.momentum_scale, self.momentum_beta)
 

@@ -15,7 +15,8 @@ from said import words
 from semantic_steering.guidance_core import EditSize, Window
 from semantic_steering.nodes.host.lora import fitting as lora_files
 from semantic_steering.nodes.host.page import previews
-from semantic_steering.nodes.host.page.verdict import BOUNDS, Acted, Evaluations, verdict
+from semantic_steering.nodes.host.page.messages import message
+from semantic_steering.nodes.host.page.verdict import CLEAR, TOO_FAR, UNSEEN, Acted, Evaluations, verdict
 from semantic_steering.nodes.host.run import ksampler as sampling
 from semantic_steering.nodes.host.sega.patch import patch_model
 from semantic_steering.nodes.host.sega.settings import Page, SEGASettings
@@ -38,22 +39,19 @@ def finished(model, *concepts, steps=10, cfg=4.0, sampler="euler", refresh=1, ba
     return runs[0]
 
 
-def test_the_ratio_is_the_edits_norm_over_the_guidances():
-    """The stub's estimates are constant, so that both are known: γ = s·(n_c − n_neg), guidance = w·(n_pos − n_neg)."""
-    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), cfg=4.0)
-    edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(NEGATIVE)).norm()
-    guidance = 4.0 * (tiny_models.eps_of(POSITIVE) - tiny_models.eps_of(NEGATIVE)).norm()
-    assert run.report.measure.sizes()[0].ratio == pytest.approx(float(edit / guidance), rel=1e-3)
-    assert run.verdict().startswith(f"test: active in 10 of 10 steps, edit = {float(edit / guidance):.2g} × guidance, ")
-
-
-def test_without_guidance_it_is_compared_with_the_prediction():
-    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), cfg=1.0)
-    edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(POSITIVE)).norm()
-    assert run.report.measure.sizes()[0].ratio == pytest.approx(
-        float(edit / tiny_models.eps_of(POSITIVE).norm()), rel=1e-3
-    )
-    assert "× prediction" in run.verdict()
+@pytest.mark.parametrize("cfg", [4.0, 1.0])
+def test_it_tells_how_far_the_picture_moved_along_the_edit(cfg):
+    """The stub's estimates of the noise are constant, so that the picture is taken over as the edit has it: with the
+    edit γ = s·(n_c − n_base), σ_max·γ lies between the samples with and without it."""
+    concept = tiny_models.concept(TARGET, 0.5)
+    run = finished(tiny_models.stub_model(), concept, cfg=cfg)
+    base = NEGATIVE if cfg > 1 else POSITIVE
+    edit = 0.5 * (tiny_models.eps_of(TARGET) - tiny_models.eps_of(base))
+    size = run.report.measure.sizes()[0]
+    end, first = run.report.measure._end, run.report.measure._begins[0]
+    by_hand = float(((first - end) * edit).sum() / edit.norm() / end.norm())
+    assert size.moved == pytest.approx(by_hand, rel=1e-3)
+    assert run.verdict().startswith(f"test: active in 10 of 10 steps, moved the picture by {100 * by_hand:.0f} %, in ")
 
 
 @pytest.mark.parametrize(
@@ -76,32 +74,33 @@ def test_its_cost_is_what_was_evaluated(start, cfg, refresh, base, expected):
 
 @pytest.mark.parametrize("refresh", [1, 2, 3])
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "dpmpp_2s_ancestral", "dpm_2"])
-def test_the_stub_gives_every_sampler_the_same_figures(sampler, refresh):
-    """Its estimates do not change, so neither does the ratio, whichever evaluations find them."""
+def test_every_sampler_is_told_its_steps(sampler, refresh):
     run = finished(
         tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5, start=0.5), sampler=sampler, refresh=refresh
     )
-    assert "active in 5 of 10 steps" in run.verdict()
-    euler = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5, start=0.5))
-    assert run.report.measure.sizes()[0].ratio == pytest.approx(euler.report.measure.sizes()[0].ratio, rel=1e-3)
+    assert "active in 5 of 10 steps, moved the picture by " in run.verdict()
 
 
-def test_without_anything_to_compare_with_there_is_no_ratio():
-    """Positive and negative alike: no guidance, but an edit all the same."""
-    runs = []
-    steered = patch_model(tiny_models.stub_model(), (tiny_models.concept(TARGET),), SEGASettings(), runs.append)
-    ksample(steered, positive=NEGATIVE)
-    text = runs[0].verdict()
-    assert "active in 10 of 10 steps, " in text
-    assert "% of the picture" in text
-    assert "×" not in text
-    assert "→" not in text
+def test_held_directions_move_the_stub_as_far():
+    """Its estimates do not change, so neither does the size, whichever evaluations find them."""
+    moved = [
+        finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), refresh=refresh)
+        .report.measure.sizes()[0].moved
+        for refresh in (1, 3)
+    ]  # fmt: skip
+    assert moved[0] == pytest.approx(moved[1], rel=1e-4)
+
+
+def test_a_cfg_pp_sampler_is_told():
+    said = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5), sampler="euler_cfg_pp").verdict()
+    assert "a CFG++ sampler takes the whole edit over in every step: much else changes, lower scale or take" in said
+    assert "CFG++" not in finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 0.5)).verdict()
 
 
 def test_a_sweep_gets_no_advice_for_its_strength():
-    run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET, (20.0,)))
-    assert "→" not in run.verdict()
-    assert "→" in finished(tiny_models.stub_model(), tiny_models.concept(TARGET, 20.0)).verdict()
+    faint = 1e-3
+    assert "→" not in finished(tiny_models.stub_model(), tiny_models.concept(TARGET, (faint,))).verdict()
+    assert "→" in finished(tiny_models.stub_model(), tiny_models.concept(TARGET, faint)).verdict()
 
 
 def test_a_long_text_is_cut_and_stays_in_its_line():
@@ -147,28 +146,56 @@ def test_every_concept_has_its_line():
     ]
     text = finished(tiny_models.stub_model(), *concepts).verdict()
     lines = text.split("\n")
-    assert lines[0].startswith("test: active in 10 of 10 steps, edit = ")
+    assert lines[0].startswith("test: active in 10 of 10 steps, moved the picture by ")
     assert "test: switched off" in lines
     assert "test: active in 0 of 10 steps" in lines
     assert "start_percent" in lines[lines.index("test: active in 0 of 10 steps") + 1]
     assert lines[-1] == "+50 % evaluations"
 
 
-@pytest.mark.parametrize(("guided", "in_prompt"), BOUNDS)
+def said_of(moved, guided=True, **more):
+    acted = Acted("glasses", **{"steps": 16, "size": EditSize(moved, 0.08), **more})
+    return verdict([acted], 20, Evaluations(40, 16), guided).split("\n")
+
+
+@pytest.mark.parametrize("in_prompt", [True, False])
+@pytest.mark.parametrize("guided", [True, False])
 def test_advice_where_it_is_too_weak_or_too_strong(guided, in_prompt):
-    faint, heavy = BOUNDS[guided, in_prompt]
+    def said(moved):
+        return said_of(moved, guided, in_prompt=in_prompt)
 
-    def said(ratio):
-        acted = Acted("glasses", 16, EditSize(ratio, 0.08), in_prompt=in_prompt)
-        return verdict([acted], 20, Evaluations(40, 16), guided).split("\n")
-
-    assert said(faint)[0].endswith("+40 % evaluations")
-    assert said(faint)[0].startswith("glasses in the prompt: " if in_prompt else "glasses: ")
-    assert said(faint) == said(faint)[:1]
-    assert len(said(heavy)) == 1
-    assert "raise scale" in said(0.99 * faint)[1]
-    assert "lower scale" in said(1.01 * heavy)[1]
+    assert said(UNSEEN)[0].endswith("moved the picture by 5 %, in 8 % of it, +40 % evaluations")
+    assert said(UNSEEN)[0].startswith("glasses in the prompt: " if in_prompt else "glasses: ")
+    assert said(UNSEEN)[1:] == said(0.99 * CLEAR)[1:] == ["→ about half of such edits are seen"]
+    assert len(said(CLEAR)) == len(said(TOO_FAR)) == 1
+    assert "raise scale" in said(0.99 * UNSEEN)[1]
+    assert "raise scale" in said(-0.1)[1]  # it went the other way
+    if guided:
+        assert len(said(9.0)) == 1  # nothing measured says that this is too much
+    else:
+        assert "lower scale" in said(1.01 * TOO_FAR)[1]
     assert said(None)[1:] == []
+
+
+def test_a_weak_edit_of_few_steps_is_told_so():
+    assert said_of(0.01, steps=2)[1].startswith("→ only 2 of the run's steps lie in its window")
+    assert said_of(0.01, steps=2)[2].startswith("→ probably too weak to see")
+    assert len(said_of(0.01, steps=3)) == 2
+    assert len(said_of(0.2, steps=2)) == 1
+
+
+def test_hints_of_the_concept_come_before_the_advice():
+    hint = message("several")
+    assert said_of(0.2, hints=(hint,))[1:] == [f"→ {hint}"]
+    assert said_of(0.01, hints=(hint,))[1] == f"→ {hint}"
+    assert said_of(0.01, hints=(hint,))[2].startswith("→ probably too weak")
+
+
+def test_what_was_taken_away_may_not_have_been_there():
+    weak = tiny_models.stub_cond(2)
+    weak[0][0] = weak[0][0] + 1e-4 * tiny_models.noise(1, 1, tiny_models.WIDTH, seed=9)
+    text = finished(tiny_models.stub_model(), tiny_models.concept(weak, -1.0)).verdict()
+    assert text.split("\n")[1].endswith(" or look whether the picture shows it at all")
 
 
 @pytest.mark.parametrize(("share", "words"), [(0.0, "another text"), (float("nan"), "no numbers")])

@@ -41,7 +41,7 @@ def test_it_says_what_the_run_did_and_hands_the_latent_on(monkeypatch):
     (sampled,) = common_ksampler(steered(), *ARGUMENTS, latent())
     same, report = SEGAReport.execute(sampled).args
     assert same is sampled
-    assert report.startswith("test: active in 10 of 10 steps, edit = ")
+    assert report.startswith("test: active in 10 of 10 steps, moved the picture by ")
     assert type(report) is str
     assert metadata == {"workflow": {}, "semantic_steering": {"7": report}}
 
@@ -68,7 +68,7 @@ def test_sega_sampler_has_it_as_an_output_and_in_the_metadata(monkeypatch):
     *_, report = SEGASampler.execute(
         tiny_models.stub_model(), *ARGUMENTS, latent(), concepts=(tiny_models.concept(TARGET),)
     ).args
-    assert report.startswith("test: active in 10 of 10 steps, edit = ")
+    assert report.startswith("test: active in 10 of 10 steps, moved the picture by ")
     assert metadata["semantic_steering"] == {"7": report}
 
 
