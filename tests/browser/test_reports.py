@@ -87,7 +87,7 @@ def run(browser):
 def test_it_is_there_after_the_run_whole_and_in_lines(graph):
     run(graph)
     text = shown(graph, want=lambda texts: 7 in texts)[7]
-    assert text.startswith("glasses in the prompt: active in 2 of 3 steps, edit = ")
+    assert text.startswith("glasses in the prompt: active in 2 of 3 steps, moved the picture by ")
     graph.page.wait_for_timeout(2000)
     assert shown(graph) == {7: text}
     assert all(whole for _, whole in graph.evaluate(SHOWN).values())

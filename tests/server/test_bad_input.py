@@ -151,7 +151,7 @@ def test_another_number_of_labels_than_pictures(server, labels):
 FLOAT_INPUTS = [
     (guided, "concept", FLOATS),
     (lambda: conditioning_concept(32), "concept", FLOATS),
-    (guided, "guidance", ("momentum_scale", "momentum_beta")),
+    (guided, "guidance", ("momentum_scale", "momentum_beta", "aim")),
     (sega_sampler, "sampler", ("cfg", "denoise", "momentum_scale", "momentum_beta")),
 ]
 
@@ -173,8 +173,8 @@ def test_numbers_that_are_none(server, make, where, names, value):
 
 def test_all_float_inputs_are_covered(object_info):
     tested = {"SEGAConcept": set(FLOATS), "SEGAConceptConditioning": set(FLOATS)}
-    tested["SEGAGuidance"] = {name for name in SETTINGS if name.startswith("momentum")}
-    tested["SEGASampler"] = {"cfg", "denoise", *tested["SEGAGuidance"]}
+    momentum = {name for name in SETTINGS if name.startswith("momentum")}
+    tested |= {"SEGAGuidance": {"aim", *momentum}, "SEGASampler": {"cfg", "denoise", *momentum}}
     for name, names in tested.items():
         groups = object_info[name]["input"].values()
         assert {key for group in groups for key, spec in group.items() if spec[0] == "FLOAT"} == names
