@@ -44,7 +44,7 @@ def guided(seed: int = 1, **changes: Any) -> Prompt:
     """The same through SEGA Guidance with one concept."""
     prompt = plain(seed)
     prompt["concept"] = concept(**changes)
-    prompt["guidance"] = node("SEGAGuidance", model=["checkpoint", 0], concepts=["concept", 0], **SETTINGS)
+    prompt["guidance"] = node("SEGAGuidance", model=["checkpoint", 0], concepts=["concept", 0], aim=0.0, **SETTINGS)
     prompt["sampler"]["inputs"]["model"] = ["guidance", 0]
     return prompt
 

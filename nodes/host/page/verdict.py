@@ -116,7 +116,7 @@ def _what(concept: Acted, steps: int) -> list[Message]:
         said.append(message("scales", low=low, high=high))
     if concept.size.moved is not None:
         said.append(message("moved", percent=f"{100 * concept.size.moved:.0f}"))
-    return [*said, message("share", percent=f"{100 * concept.size.share:.0f}")]
+    return [*said, message("within", percent=f"{100 * concept.size.share:.0f}")]
 
 
 def _advice(concept: Acted, guided: bool) -> list[str]:
