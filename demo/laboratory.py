@@ -32,16 +32,24 @@ class Laboratory:
         conds = [self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))[0] for text in texts]
         return [[torch.cat([cond[0] for cond in conds]), conds[0][1]]]
 
-    def latents(self, seeds: list[int], positive: list, model: Any = None, cfg: float = CFG) -> Tensor:
-        """One latent [N, 4, 16, 16] a seed, each from its own noise as a KSampler with that seed would make it."""
+    def latents(
+        self, seeds: list[int], positive: list, model: Any = None, cfg: float = CFG, steps: int = STEPS,
+        sampler: str = SAMPLER, scheduler: str = SCHEDULER,
+    ) -> Tensor:  # fmt: skip
+        """One latent [N, 4, 16, 16] a seed, each from its own noise as a KSampler with that seed would make it; what a
+        sampler adds on its way is the first seed's."""
         empty = torch.zeros(1, 4, 16, 16)
         noises: list[Any] = [comfy.sample.prepare_noise(empty, seed) for seed in seeds]
         noise = torch.cat(noises)
         return comfy.sample.sample(
-            self.model if model is None else model, noise, STEPS, cfg, SAMPLER, SCHEDULER, positive, self.encode(""),
-            empty.repeat(len(seeds), 1, 1, 1), disable_pbar=True,
+            self.model if model is None else model, noise, steps, cfg, sampler, scheduler, positive, self.encode(""),
+            empty.repeat(len(seeds), 1, 1, 1), disable_pbar=True, seed=seeds[0],
         )  # fmt: skip
 
-    def pictures(self, seeds: list[int], positive: list, model: Any = None, cfg: float = CFG) -> Tensor:
+    def pictures(
+        self, seeds: list[int], positive: list, model: Any = None, cfg: float = CFG, steps: int = STEPS,
+        sampler: str = SAMPLER, scheduler: str = SCHEDULER,
+    ) -> Tensor:  # fmt: skip
         """The same, decoded: [N, 3, 128, 128] in [0, 1]."""
-        return self.vae.decode(self.latents(seeds, positive, model, cfg)).movedim(-1, 1).clamp(0, 1)
+        latents = self.latents(seeds, positive, model, cfg, steps, sampler, scheduler)
+        return self.vae.decode(latents).movedim(-1, 1).clamp(0, 1)

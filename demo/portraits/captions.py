@@ -43,6 +43,8 @@ ABSENT = {
     "gray_hair": ("coloured hair", "no gray hair"),
     "bangs": ("a free forehead", "no bangs"),
 }
+# An attribute as the text of a concept: its plain name, without an article.
+CONCEPTS = {"male": "male", **{name: words[0].removeprefix("a ") for name, words in PRESENT.items()}}
 ADJECTIVES = {"smile": ("smiling", "happy"), "bald": ("bald",), "beard": ("bearded",)}
 MENTION_PRESENT, MENTION_ABSENT, MENTION_STYLE = 0.55, 0.2, 0.75
 

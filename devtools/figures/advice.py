@@ -26,8 +26,6 @@ STARTS = (0, 0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.95)
 ENDS = (1, 1, 1, 0.8, 0.6, 0.4)
 SAMPLERS = {"euler": 4, "dpmpp_2m": 3, "euler_ancestral": 2, "dpmpp_2m_sde": 1, "heun": 1, "euler_cfg_pp": 1.2,
             "dpmpp_2m_cfg_pp": 0.8}  # fmt: skip
-CONTRADICTING = {"bald": {"curls", "bangs", "gray_hair"}}  # nobody can have both
-EDGES = (0.05, 0.17, 0.35)  # of the verdict's zones
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,11 @@ class Drawn:
 
     @property
     def contradicts(self) -> bool:
+        """Whether it adds what nobody can have at once."""
+        from demo.portraits.attributes import BALD_EXCLUDES
+
         added = {name for name, adds, *_ in self.concepts if adds}
-        return any(name in added and others & added for name, others in CONTRADICTING.items())
+        return "bald" in added and not added.isdisjoint(BALD_EXCLUDES)
 
 
 def draw(number: int) -> Drawn:
@@ -76,38 +77,26 @@ def draw(number: int) -> Drawn:
     )
 
 
-def pictures(lab: Any, drawn: Drawn, model: Any) -> Tensor:
-    """The run's pictures, each from its own noise."""
-    import comfy.sample
-
-    empty = torch.zeros(1, 4, 16, 16)
-    noises: list[Any] = [comfy.sample.prepare_noise(empty, seed) for seed in drawn.seeds]
-    torch.manual_seed(0)
-    latents = comfy.sample.sample(
-        model, torch.cat(noises), drawn.steps, drawn.cfg, drawn.sampler, drawn.scheduler, lab.encode(drawn.prompt),
-        lab.encode(""), empty.repeat(len(noises), 1, 1, 1), disable_pbar=True, seed=drawn.seeds[0],
-    )  # fmt: skip
-    return lab.vae.decode(latents).movedim(-1, 1).clamp(0, 1)
-
-
 def run(lab: Any, judge: Any, drawn: Drawn) -> list[dict[str, Any]]:
     """A row for each picture and concept that can be judged and was not as asked: how far the picture moved along it,
     whether it is as asked, and how many of the attributes that nobody asked for changed, of how many."""
     from demo.portraits.attributes import INDEX, judgeable
-    from demo.portraits.captions import PRESENT
+    from demo.portraits.captions import CONCEPTS
+
+    def answers(model: Any) -> Tensor:
+        how = drawn.cfg, drawn.steps, drawn.sampler, drawn.scheduler
+        return judge.probabilities(lab.pictures(drawn.seeds, lab.encode(drawn.prompt), model, *how)) > 0.5
 
     chained = None
     for name, adds, scale, start, end, threshold in drawn.concepts:
-        text = PRESENT[name][0].removeprefix("a ") if name in PRESENT else name
         chained = pack("nodes.sega").SEGAConcept.execute(
-            lab.clip, text, "add" if adds else "remove", scale, start, threshold, end, chained,
+            lab.clip, CONCEPTS[name], "add" if adds else "remove", scale, start, threshold, end, chained,
             prompt=drawn.prompt if drawn.in_prompt else "",
         ).result[0]  # fmt: skip
     runs: list[Any] = []
     settings = pack("nodes.host.sega.settings").SEGASettings(threshold_over=drawn.over)
     steered = pack("nodes.host.sega.patch").patch_model(lab.model, chained, settings, runs.append)
-    after = judge.probabilities(pictures(lab, drawn, steered)) > 0.5
-    before = judge.probabilities(pictures(lab, drawn, lab.model)) > 0.5
+    after, before = answers(steered), answers(lab.model)
     photo = torch.zeros(len(before), dtype=torch.long)
     judged = judgeable(before, photo) & judgeable(after, photo)
     others = judged.clone()
@@ -128,9 +117,10 @@ def run(lab: Any, judge: Any, drawn: Drawn) -> list[dict[str, Any]]:
 
 def zones(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The page's table: by kind of run and zone of `moved` how many edits are seen, and what else changes."""
-    found = []
+    bounds, found = pack("nodes.host.page.verdict"), []
+    edges = (-math.inf, bounds.UNSEEN, bounds.CLEAR, bounds.TOO_FAR, math.inf)
     for kind in ("guidance", "no guidance", "CFG++"):
-        for low, high in pairwise((-math.inf, *EDGES, math.inf)):
+        for low, high in pairwise(edges):
             some = [row for row in rows if row["kind"] == kind and low <= row["moved"] < high]
             pairs = sum(row["others"] for row in some)
             found.append({

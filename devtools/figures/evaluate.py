@@ -68,11 +68,10 @@ def edits(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
     """One concept with the nodes' defaults, each attribute."""
     from demo import evaluate
     from demo.portraits.attributes import ATTRIBUTES
-    from demo.portraits.captions import PRESENT
+    from demo.portraits.captions import CONCEPTS
 
     seeds = [evaluate.EDIT_SEED + i for i in range(8 if quick else 64)]
-    texts = {name: PRESENT[name][0].removeprefix("a ") if name in PRESENT else name for name in ATTRIBUTES}
-    steered = {name: steer(lab, text) for name, text in texts.items()}
+    steered = {name: steer(lab, CONCEPTS[name]) for name in ATTRIBUTES}
     return evaluate.sega_edit(lab, judge, steered, True, PROMPT, seeds)
 
 

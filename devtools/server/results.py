@@ -33,7 +33,7 @@ def view(client: Client, image: dict[str, str]) -> Image.Image:
 
 def own_preview(client: Client, prompt: Prompt, outputs: dict[str, Any], kind: str) -> Image.Image | None:
     """What the workflow's own nodes of a kind preview, if they do."""
-    own = [node for node, entry in prompt.items() if entry["class_type"] == kind and node not in ADDED]
+    own = [node for node, entry in prompt.items() if entry["class_type"] == kind and not node.startswith(ADDED)]
     previews = [outputs[node]["images"] for node in own if "images" in outputs.get(node, {})]
     return view(client, previews[0][0]) if previews else None
 

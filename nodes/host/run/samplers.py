@@ -21,15 +21,17 @@ MODEL_FUNCTION = "model_function_wrapper"
 
 def takes_steps_back(sampler: Any) -> bool:
     """Whether a sampler tries steps and rejects some of them; the host calls back for these too."""
-    function = getattr(sampler, "sampler_function", None)
-    return getattr(function, "__name__", "") == "dpm_adaptive_function"
+    return _function(sampler) == "dpm_adaptive_function"
 
 
 def is_cfg_pp(sampler: Any) -> bool:
     """Whether a sampler steps from the estimate without guidance (CFG++): what is added to the estimate then reaches
     the picture whole in every step, not in proportion to the step."""
-    function = getattr(sampler, "sampler_function", None)
-    return "cfg_pp" in getattr(function, "__name__", "")
+    return "cfg_pp" in _function(sampler)
+
+
+def _function(sampler: Any) -> str:
+    return getattr(getattr(sampler, "sampler_function", None), "__name__", "")
 
 
 def guider_for(model: Any, conds: dict[str, Any], cfg: float = 1.0) -> Any:

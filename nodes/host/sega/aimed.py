@@ -49,13 +49,9 @@ class Aimed:
             found[i] = term * scale.to(term.dtype).reshape(-1, *[1] * (term.ndim - 1))
         return found
 
-    def wanted(self, i: int) -> list[float]:
-        """How far each picture was to move along a concept that acted. Waits for the device."""
-        return self._begins[i][1].tolist()
-
     def scales(self, i: int) -> tuple[float, float] | None:
         """The least and the largest scale that a concept got, None where it never acted. Waits for the device."""
         if i not in self._given:
             return None
-        low, high = torch.stack(self._given[i]).aminmax()
-        return float(low), float(high)
+        low, high = torch.stack(torch.stack(self._given[i]).aminmax()).tolist()
+        return low, high

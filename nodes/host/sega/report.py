@@ -23,10 +23,12 @@ from .vectors import Recorder
 @dataclass(frozen=True)
 class Finding:
     """What one evaluation found. gamma: γ by the concept's place among all that were given; nu: the momentum that would
-    follow, by its place among those that act; before, after: the estimate without and with the edit."""
+    follow, by its place among those that act; step: the length of its sampler step; before, after: the estimate without
+    and with the edit."""
 
     gamma: dict[int, Tensor]
     nu: dict[int, Tensor]
+    step: float
     before: Tensor
     after: Tensor
 
@@ -53,9 +55,9 @@ class Report:
         if self.recorder is not None and sigma > 0:
             self.recorder.add(sigma, finding.gamma)
 
-    def commit(self, finding: Finding, step: float) -> None:
-        """A sampler step of this length is over."""
-        self.measure.add(finding.gamma, step, finding.before, finding.after)
+    def commit(self, finding: Finding) -> None:
+        """A sampler step is over."""
+        self.measure.add(finding.gamma, finding.step, finding.before, finding.after)
         if self.activity is None:
             return
         self.activity.add(finding.gamma)
@@ -66,7 +68,7 @@ class Report:
 
     def verdict(self, active: Mapping[int, Acted], steps: int, again: Sequence[Message]) -> Message:
         """What the finished run did, for people. active: for each concept that could act, by its place, all but its
-        size; steps: of the run; again: lines about what was evaluated once more. Waits for the device once."""
+        size; steps: of the run; again: lines about what was evaluated once more. Waits for the device."""
         sizes = self.measure.sizes()
         acted = [
             replace(active[place], size=sizes.get(place)) if place in active else switched_off(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.patcher_extension
@@ -41,8 +41,9 @@ class ActingConcept:
     concept: Concept
     mask: Tensor | None
 
-    def told(self, levels: list[float], base: str) -> Acted:
-        """What a verdict says of it, but for its edit's size. levels: the run's; base: what it was compared with."""
+    def told(self, levels: list[float], base: str, scales: tuple[float, float] | None) -> Acted:
+        """What a verdict says of it, but for its edit's size. levels: the run's; base: what it was compared with;
+        scales: the least and the largest one that it got for a wanted size."""
         entry, window = self.entry, self.concept.window
         evaluated = [level for level in levels[:-1] if level > 0]
         missed = NO_STEP
@@ -60,7 +61,16 @@ class ActingConcept:
         swept = isinstance(entry.scale, tuple)
         name = base.replace("_", " ").removesuffix(" prompt")
         return Acted(
-            entry.title, window.steps(levels), None, swept, name, stronger, missed, entry.in_prompt, hints=entry.hints
+            entry.title,
+            window.steps(levels),
+            None,
+            swept,
+            name,
+            stronger,
+            missed,
+            entry.in_prompt,
+            scales=scales,
+            hints=entry.hints,
         )
 
 
@@ -109,7 +119,6 @@ class SEGARun(OfOneRun):
         self.clock = StepClock(levels, self._commit)
         self.aimed = Aimed(self.settings.aim, self.concepts) if self.settings.aim else None
         self._finding: Finding | None = None
-        self._step = 0.0  # the length of the present one
 
     def register(self) -> None:
         """Put the concepts and this run's wrapper into the guider, which keeps both for this run only."""
@@ -149,9 +158,7 @@ class SEGARun(OfOneRun):
     def verdict(self) -> Message:
         """What the finished run did, for people."""
         active = {
-            acting.place: replace(
-                acting.told(self.clock.levels, base), scales=self.aimed.scales(i) if self.aimed else None
-            )
+            acting.place: acting.told(self.clock.levels, base, self.aimed.scales(i) if self.aimed else None)
             for i, (acting, base) in enumerate(zip(self.acting, self.bases, strict=True))
         }
         again = [
@@ -168,13 +175,13 @@ class SEGARun(OfOneRun):
         stop_if_cancelled()  # samplers look at each of their steps only
         sigma = float(timestep.flatten()[0])
         step = self.clock.evaluate(sigma)
-        self._step = self.clock.length(step)
+        length = self.clock.length(step)
         self.report.evaluations.begin()
         indices = needed(self.concepts, sigma, self.settings.momentum, self.last_sigma) if sigma > 0 else []
         stale = self.directions.stale(indices, step)
         if not indices:
             denoised = executor(x, timestep, model_options, seed)
-            self._note(sigma, Finding({}, {}, denoised, denoised))
+            self._note(sigma, Finding({}, {}, length, denoised, denoised))
             return denoised
         fresh: dict[int, Tensor] = {}
         if stale:
@@ -193,11 +200,11 @@ class SEGARun(OfOneRun):
         )  # fmt: skip
         if self.aimed:
             gamma = self.aimed.sized(gamma, sigma, before)
-        after = before.clone()  # what is kept nobody else may write into
+        after = before
         for term in gamma.values():
             after = after - sigma * term
         by_place = {self.acting[i].place: term for i, term in gamma.items()}
-        self._note(sigma, Finding(by_place, following, before, after))
+        self._note(sigma, Finding(by_place, following, length, before, after))
         return after
 
     def _calc_cond_batch(self, executor: Any, model: Any, conds: list, *args: Any, **kwargs: Any) -> list[Tensor]:
@@ -220,4 +227,4 @@ class SEGARun(OfOneRun):
         finding, self._finding = self._finding, None
         if finding is not None:
             self.nu = finding.nu
-            self.report.commit(finding, self._step)
+            self.report.commit(finding)

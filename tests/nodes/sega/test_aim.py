@@ -40,7 +40,7 @@ def test_the_scale_follows_from_it_and_is_told():
 @pytest.mark.parametrize("start", [0.0, 0.3, 0.6])
 def test_the_picture_moves_as_far_as_wanted_whatever_the_window(start, steps):
     run, _ = ran(tiny_models.concept(TARGET, 5.0, start=start), steps=steps, aim=0.5)
-    (wanted,) = run.aimed.wanted(0)
+    (wanted,) = run.aimed._begins[0][1].tolist()
     assert run.report.measure.sizes()[0].moved == pytest.approx(wanted, rel=0.02)
     assert run.aimed.scales(0)[1] < 20
 
