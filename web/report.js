@@ -244,9 +244,15 @@ async function begin(prompt, runner) {
 
 /** A tile of an earlier run, which the page keeps on a node that ran again and showed nothing. */
 function clearTiles() {
-  for (const node of /** @type {any[]} */ (app.rootGraph.nodes.filter(isOurs))) {
-    const id = String(node.id);
-    if (!begun.has(id) || previewed.has(id) || app.nodeOutputs[id]?.images?.length || !node.imgs?.length) continue;
+  // Newer pages (1.58.1) draw from this store, and do not see what is taken from `app.nodePreviewImages`.
+  /** @type {any} */
+  const vue = /** @type {any} */ (document.querySelector("#vue-app"))?.__vue_app__;
+  const store = vue?.config.globalProperties.$pinia?._s.get("nodeOutput");
+  for (const id of begun) {
+    const node = nodeAt(id);
+    if (!isOurs(node) || previewed.has(id) || app.nodeOutputs[id]?.images?.length) continue;
+    store?.revokePreviewsByExecutionId?.(id);
+    if (!node.imgs?.length) continue;
     delete app.nodePreviewImages[id];
     node.imgs = undefined;
     node.setDirtyCanvas(true, true);
