@@ -103,6 +103,7 @@ class SEGAConcept(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder of the checkpoint that is steered."),
                 io.String.Input(
                     "text", default="", multiline=True, dynamic_prompts=True,
+                    placeholder="what should change, such as: glasses",
                     tooltip="The concept, short and plain: 'glasses', 'smile', 'oil painting'. A whole prompt blurs "
                     "the direction.",
                 ),

@@ -28,7 +28,7 @@ class LabelledStrip(io.ComfyNode):
                     "images", tooltip="The pictures of one batch, left to right; their pixels stay as they are."
                 ),
                 io.String.Input(
-                    "labels", default="", multiline=True,
+                    "labels", default="", multiline=True, placeholder="one line for each picture",
                     tooltip="One line for each picture, such as the labels of a sweep; no text at all: no captions. An "
                     "empty line leaves its picture without a caption. What is wider than its picture is broken into "
                     "lines and shrunk: too long, and it becomes hard to read. A letter that no font of this machine "

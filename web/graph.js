@@ -2,6 +2,16 @@
 // The graph on the screen.
 import { app } from "../../scripts/app.js";
 
+const CATEGORY = "semantic steering/";
+
+/**
+ * @param {any} node a node of the graph
+ * @returns {boolean} whether it is one of the pack's
+ */
+export function isOurs(node) {
+  return Boolean(node?.constructor.nodeData?.category?.startsWith(CATEGORY));
+}
+
 /**
  * @param {string} id as a run has it: of the node, after those of the subgraph nodes around it
  * @returns {any} the node, or nothing

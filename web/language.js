@@ -30,3 +30,12 @@ export function load() {
 export function words(text) {
   return say(text, ...languages);
 }
+
+/**
+ * @param {string} node its type
+ * @param {string} input
+ * @returns {{placeholder?: string, choices?: Record<string, string>}} the texts of an input, as far as there are any
+ */
+export function textsOf(node, input) {
+  return languages[0].nodeDefs?.[node]?.inputs?.[input] ?? {};
+}

@@ -6,7 +6,7 @@
 // where it is not. It is kept in the node's properties, so in the workflow file.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { asElements, nodeAt } from "./graph.js";
+import { asElements, isOurs, nodeAt } from "./graph.js";
 import { load, words } from "./language.js";
 import { isOff, nodesOf, statesOf } from "./report_text.js";
 
@@ -17,7 +17,6 @@ import { isOff, nodesOf, statesOf } from "./report_text.js";
 /** What a node keeps: a text, of which run, and the states of the node itself and of the one that ran.
  *  @typedef {{runner: string, state: string, ran: string, text: Text}} Entry */
 
-const CATEGORY = "semantic steering/";
 const PROPERTY = "semantic_steering_report";
 const STORE = "semantic-steering.reports"; // what this tab knows, over a reload
 const MOST = 200; // states that it remembers
@@ -93,14 +92,6 @@ class Panel {
     }
     return this.#measured[2];
   }
-}
-
-/**
- * @param {any} node a node of the graph
- * @returns {boolean} whether it is one of the pack's
- */
-function isOurs(node) {
-  return Boolean(node?.constructor.nodeData?.category?.startsWith(CATEGORY));
 }
 
 /** @param {Entry} entry */

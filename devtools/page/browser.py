@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Response, TimeoutError, sync_playwright
 
 from ..demo.demo import place
 from ..demo.scenes import SCENES, SIZE, override, workflow_file
@@ -27,8 +27,9 @@ WIDEST, MOST_BYTES = 1100, 120_000  # of a screenshot
 MARGIN = 16  # pixels around the graph in a screenshot
 MENU_AWAY = "button[aria-label='Show Menu'] { display: none }"
 
-READY = """() => window.app?.vueAppReady && app.graph && app.extensionManager?.setting &&
-    app.extensionManager.workflow.activeWorkflow"""
+READY = "() => window.app?.vueAppReady && app.graph && app.extensionManager?.setting"
+TAB = "() => app.extensionManager.workflow.activeWorkflow"
+TAB_WITHIN = 10_000  # milliseconds
 # The prompts whose end the page has been told.
 LISTEN = """() => {
     window.endedPrompts = []
@@ -130,6 +131,11 @@ class Browser:
         first_visit = "Comfy.TutorialCompleted" not in json.loads(self.server.client.get("/settings"))
         self.page.goto(self.server.url)
         self.page.wait_for_function(READY)
+        try:
+            self.page.wait_for_function(TAB, timeout=TAB_WITHIN)
+        except TimeoutError:  # a page of 1.58 that is loaded again soon after a change may come without a tab
+            self.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+            self.page.wait_for_function(TAB)
         self.page.evaluate(LISTEN)
         if first_visit:
             self.page.get_by_role("dialog").wait_for()

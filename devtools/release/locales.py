@@ -28,6 +28,7 @@ from .translations import (
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = definitions_file("en")
+OPEN = {"sampler_name", "scheduler", "lora_name", "file"}  # their choices are the host's, or files of the machine
 
 
 def load_nodes(comfyui: Path) -> list[Any]:
@@ -55,7 +56,7 @@ def definitions(nodes: list[Any]) -> dict[str, Any]:
     for node in nodes:
         schema = node.define_schema()
         entry: dict[str, Any] = {"display_name": schema.display_name, "description": schema.description}
-        entry["inputs"] = {field.id: {"name": field.id, "tooltip": field.tooltip} for field in schema.inputs}
+        entry["inputs"] = {field.id: _input(field) for field in schema.inputs}
         entry["outputs"] = {
             str(i): {"name": field.display_name} | ({"tooltip": field.tooltip} if field.tooltip else {})
             for i, field in enumerate(schema.outputs)
@@ -64,6 +65,16 @@ def definitions(nodes: list[Any]) -> dict[str, Any]:
             if reserved(text):
                 raise ValueError(f"{schema.node_id}: {text!r} holds one of {RESERVED}, which vue-i18n would interpret")
         found[schema.node_id] = entry
+    return found
+
+
+def _input(field: Any) -> dict[str, Any]:
+    """Its texts. The page knows no `placeholder` and no `choices`: web/choices.js shows those."""
+    found: dict[str, Any] = {"name": field.id, "tooltip": field.tooltip}
+    if placeholder := getattr(field, "placeholder", None):
+        found["placeholder"] = placeholder
+    if (choices := getattr(field, "options", None)) and field.id not in OPEN:
+        found["choices"] = {choice: choice for choice in choices}
     return found
 
 

@@ -97,22 +97,21 @@ def _faults(path: str, english: dict[str, str], translated: dict[str, str], lang
         return _message_faults(source, text, language)
     if path.endswith(".name"):
         left = text.isascii() and text.lower() not in SAME_NAMES
-    elif path.endswith(".display_name"):
+    elif path.endswith(".display_name") or ".choices." in path:
         left = text.isascii()
     else:
         left = not re.search(own, text) or bool(ENGLISH.search(text))
-    # Help pages and messages call an input by its id: who reads there finds it in the tooltip.
-    name = path.removesuffix("tooltip") + "name"
-    nameless = path.endswith(".tooltip") and not (
-        translated.get(name) == english[name] or re.search(rf"[(（]{english[name]}[)）]$", text)
-    )
+    # Help pages and messages call an input by its id, and a choice by its value: who reads there finds it here.
+    shown = source if ".choices." in path else english.get(path.removesuffix("tooltip") + "name", "")
+    nameless = path.endswith(".tooltip") and translated.get(path.removesuffix("tooltip") + "name") != shown
+    nameless = (nameless or ".choices." in path) and not re.search(rf"[(（]{re.escape(shown)}[)）]$", text)
     faults = {
         "is empty": not text.strip(),
         f"holds one of {RESERVED}": reserved(text),
         "is left in English": left,
         "holds another language's letters": bool(re.search(foreign, text)),
         f"has not the numbers of {source!r}": sorted(NUMBER.findall(text)) != sorted(NUMBER.findall(source)),
-        "does not end in the id in brackets": nameless,
+        "does not end in the id, or the choice, in brackets": nameless,
     }
     return [fault for fault, there in faults.items() if there]
 

@@ -13,13 +13,27 @@ ENGLISH = {
     "description": "Steers a model.",
     "inputs": {
         "scale": {"name": "scale", "tooltip": "The paper uses -3 to 0.5."},
-        "vae": {"name": "vae", "tooltip": "Its VAE."},
+        "vae": {"name": "vae", "tooltip": "Its VAE.", "choices": {"auto": "auto"}},
     },
 }
 TRANSLATED = {  # by language: the same node, translated
-    "ja": ("SEGAガイダンス", "モデルを誘導します。", "スケール", "論文では -3〜0.5 です。（scale）", "そのVAEです。"),
-    "ko": ("SEGA 가이던스", "모델을 유도합니다.", "스케일", "논문에서는 -3~0.5입니다. (scale)", "그 VAE입니다."),
-    "zh": ("SEGA引导", "引导模型。", "强度", "论文使用 -3 到 0.5。（scale）", "它的 VAE。"),
+    "ja": (
+        "SEGAガイダンス",
+        "モデルを誘導します。",
+        "スケール",
+        "論文では -3〜0.5 です。（scale）",
+        "そのVAEです。",
+        "自動 (auto)",
+    ),
+    "ko": (
+        "SEGA 가이던스",
+        "모델을 유도합니다.",
+        "스케일",
+        "논문에서는 -3~0.5입니다. (scale)",
+        "그 VAE입니다.",
+        "자동 (auto)",
+    ),
+    "zh": ("SEGA引导", "引导模型。", "强度", "论文使用 -3 到 0.5。（scale）", "它的 VAE。", "自动 (auto)"),
 }
 
 
@@ -32,17 +46,20 @@ def test_the_translation_is_in_step(language):
 @pytest.fixture(params=LANGUAGES)
 def pack(request, tmp_path):
     """A pack with one node in English and one other language, in step: its root, and that language."""
-    title, description, name, tooltip, vae = TRANSLATED[request.param]
+    title, description, name, tooltip, vae, auto = TRANSLATED[request.param]
     node = {
         "display_name": title,
         "description": description,
-        "inputs": {"scale": {"name": name, "tooltip": tooltip}, "vae": {"name": "vae", "tooltip": vae}},
+        "inputs": {
+            "scale": {"name": name, "tooltip": tooltip},
+            "vae": {"name": "vae", "tooltip": vae, "choices": {"auto": auto}},
+        },
     }
     for language, texts in (("en", ENGLISH), (request.param, node)):
         file = definitions_file(language, tmp_path)
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"Node": texts}), encoding="utf-8")
-    assert len(problems(request.param, tmp_path)) == 4  # nobody has said yet that the texts fit
+    assert len(problems(request.param, tmp_path)) == 5  # nobody has said yet that the texts fit
     mark_translated(request.param, tmp_path)
     assert problems(request.param, tmp_path) == []
     return tmp_path, request.param
@@ -75,6 +92,9 @@ def edit(file, path, change):
         ("inputs.scale.tooltip", lambda text: text[:-7], "does not end in the id"),
         ("inputs.scale.name", lambda text: "scale factor", "is left in English"),
         ("display_name", lambda text: "SEGA Guidance", "is left in English"),
+        ("inputs.vae.choices.auto", lambda text: None, "is missing"),
+        ("inputs.vae.choices.auto", lambda text: "auto", "is left in English"),
+        ("inputs.vae.choices.auto", lambda text: text[:-7], "does not end in the id, or the choice"),
         ("description", lambda text: text + " {model}", "holds one of"),
     ],
 )
