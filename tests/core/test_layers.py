@@ -35,7 +35,7 @@ def imports(path: Path) -> list[str]:
 
 
 # Rooms of nodes/host that every method's room may use; all others are methods' rooms.
-SHARED = {"run", "conditioning", "lora", "page"}
+SHARED = {"run", "conditioning", "files", "lora", "page"}
 HOST = "pack.nodes.host."
 
 

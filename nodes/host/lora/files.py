@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from typing import Any
 
 import comfy.utils
 import folder_paths
-import safetensors
+from comfy.cli_args import args as host_arguments
 from torch import Tensor
+
+from ..files import tensors
 
 FOLDER = "loras"
 SAFETENSORS = (".safetensors", ".sft")
@@ -28,9 +29,10 @@ def read(name: str) -> dict[str, Tensor]:
     path = folder_paths.get_full_path_or_raise(FOLDER, name)
     try:
         if path.lower().endswith(SAFETENSORS):
-            # Not every loader of the host compares the header with the file; this one does, without reading tensors.
-            safetensors.safe_open(path, framework="pt").__exit__(None, None, None)
+            return tensors.read(path)
         state: Any = comfy.utils.load_torch_file(path, safe_load=True)
+        if host_arguments.mmap_torch_files:  # see tensors.read
+            state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
     except pickle.UnpicklingError as problem:
         raise ValueError(
             f"lora_name {name!r} is refused: it is a pickle of more than tensors, and no code of a file is run. "
@@ -49,14 +51,10 @@ def metadata(name: str) -> dict[str, str]:
     path = folder_paths.get_full_path_or_raise(FOLDER, name)
     if not path.lower().endswith(SAFETENSORS):
         return {}
-    with safetensors.safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
+    return tensors.metadata(path)
 
 
-def fingerprint(name: str) -> tuple[int, int] | None:
-    """When a file was written and how large it is; None for one that is not there."""
+def fingerprint(name: str) -> tuple[int, ...] | None:
+    """Differs when the file does; None for one that is not there."""
     path = folder_paths.get_full_path(FOLDER, name)
-    if path is None:
-        return None
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size
+    return None if path is None else tensors.fingerprint(path)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import comfy.utils
 import folder_paths
 import latent_preview
 import numpy as np
@@ -16,6 +15,7 @@ from comfy_api.latest import ui
 from PIL import Image
 from torch import Tensor
 
+from ..files import tensors
 from .strips import strip
 
 TILE, MOST_SHOWN = 256, 8  # pixels of a tile's shorter side; pictures of a batch
@@ -104,7 +104,7 @@ def heat_file(heat: Tensor) -> dict[str, str]:
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     name = f"heat_{uuid.uuid4().hex}.safetensors"
-    comfy.utils.save_torch_file({"heat": heat.contiguous()}, str(folder / name))
+    tensors.write(folder / name, {"heat": heat})
     return {"filename": name, "subfolder": "", "type": "temp"}
 
 

@@ -33,18 +33,18 @@ def is_linked(node: Any, slot: int) -> bool:
 
 
 def _running() -> tuple[Any, Any]:
-    """The server and the context of the node that is being executed; both None where there is no server or no running
-    prompt."""
+    """The server and the context of the node that is being executed; both None where there is no server, no running
+    prompt, or none that a page sent: the host would give its messages to every page, whatever graph is open there."""
     # ComfyUI's own top-level module, imported late: it starts no server, but it needs one's packages
     from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
     server, context = getattr(PromptServer, "instance", None), get_executing_context()
-    return (None, None) if server is None or context is None else (server, context)
+    return (None, None) if server is None or context is None or server.client_id is None else (server, context)
 
 
 def show_text(text: str, node: str | None = None, passing: bool = False) -> None:
-    """Text under a node of the page, by default the one that is being executed; nothing where there is no server or no
-    running prompt. web/report.js shows it and keeps it. passing: progress, which the next text replaces."""
+    """Text under a node of the page, by default the one that is being executed; nothing where no page
+    sent the prompt. web/report.js shows it and keeps it. passing: progress, which the next text replaces."""
     server, context = _running()
     if server is None:
         return
@@ -59,13 +59,13 @@ def show_text(text: str, node: str | None = None, passing: bool = False) -> None
 
 
 def show_preview(picture: Image.Image, node: str) -> None:
-    """A picture under a node of the page while another one runs; nothing where there is no server, no running prompt or
-    no page to show it. Whatever the host's own live previews are set to: this one was asked for."""
+    """A picture under a node of the page while another one runs; nothing where no page sent the prompt, or it cannot
+    show one. Whatever the host's own live previews are set to: this one was asked for."""
     from comfy_api import feature_flags
     from protocol import BinaryEventTypes  # pyright: ignore[reportMissingImports]
 
     server, context = _running()
-    if server is None or server.client_id is None:
+    if server is None:
         return
     if not feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
         return
@@ -75,8 +75,8 @@ def show_preview(picture: Image.Image, node: str) -> None:
 
 def show_heat(picture: Callable[[], Tensor]) -> None:
     """The heat map so far, [H, W, 3], made only if it is shown: by web/diffedit_mask.js under the node that is being
-    executed; nothing where the user wants no live previews. Not the host's own preview: that stays beside the node's
-    result until the next run."""
+    executed; nothing where no page sent the prompt, or the user wants no live previews. Not the host's own preview:
+    that stays beside the node's result until the next run."""
     server, context = _running()
     if server is None or host_arguments.preview_method is LatentPreviewMethod.NoPreviews:
         return

@@ -9,12 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import comfy.utils
 import folder_paths
-import safetensors
 from comfy.cli_args import args as host_arguments
 from torch import Tensor
 
+from ..files import tensors
 from ..run.identity import ModelIdentity
 from .vectors import RECORD_AGAIN, ConceptVectors
 
@@ -38,7 +37,7 @@ def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]
         "concepts": json.dumps(vectors.concepts), "seed": str(vectors.seed),
     }  # fmt: skip
     file = f"{name}_{counter:05}_{SUFFIX}"
-    comfy.utils.save_torch_file({"gamma": vectors.gamma.contiguous()}, str(Path(folder) / file), metadata=header)
+    tensors.write(Path(folder) / file, {"gamma": vectors.gamma}, header)
     return str(Path(subfolder) / file)
 
 
@@ -78,31 +77,42 @@ def load(name: str) -> ConceptVectors:
     """Read a file that `save` wrote. Raises ValueError, naming the file and what is wrong with it."""
     if name == NO_FILE:
         raise ValueError("file: there are no concept vectors yet; save some with SEGA Save Vectors, then press R")
-    path = Path(folder_paths.get_annotated_filepath(name))
+    path = _path(name)
     if not name.removesuffix(OUTPUT).endswith(SUFFIX):
         raise ValueError(f"file is {name!r}; concept vectors are in files that end in {SUFFIX}")
     if not path.is_file():
         raise ValueError(f"file {name!r} does not exist any more; press R to read the list of files again")
     try:
-        tensors, header = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    except (safetensors.SafetensorError, ValueError) as broken:
-        raise ValueError(f"file {name!r} is no safetensors file, or not a whole one: {broken}") from broken
-    header = header or {}
-    if header.get("format") != FORMAT or set(tensors) != {"gamma"}:
-        raise ValueError(f"file {name!r} does not hold concept vectors; choose one that SEGA Save Vectors wrote")
+        header, inside = tensors.metadata(path), tensors.header(path)
+        if header.get("format") != FORMAT or set(inside) != {"gamma"}:
+            raise ValueError("it does not hold concept vectors; choose one that SEGA Save Vectors wrote")
+        gamma = tensors.read(path)["gamma"]
+    except ValueError as broken:
+        raise ValueError(f"file {name!r}: {broken}") from broken
     if header.get("version") != str(VERSION):
         raise ValueError(
             f"file {name!r} is of version {header.get('version')}, this pack reads version {VERSION}: update the pack, "
             "or record the vectors again"
         )
-    return _read(name, tensors["gamma"], header)
+    return _read(name, gamma, header)
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(folder_paths.get_annotated_filepath(name))
+    except ValueError as refused:
+        raise ValueError(
+            f"file {name!r} leads out of ComfyUI's input and output folders (by .. or by a link): put the file itself "
+            "into one of them"
+        ) from refused
 
 
 def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors:
     try:
         model = ModelIdentity(**json.loads(header["model"]))
         vectors = ConceptVectors(
-            gamma, tuple(float(sigma) for sigma in json.loads(header["sigmas"])),
+            gamma.float() if gamma.is_floating_point() else gamma,
+            tuple(float(sigma) for sigma in json.loads(header["sigmas"])),
             replace(model, sigma_max=float(model.sigma_max)), tuple(json.loads(header["concepts"])),
             int(header["seed"]),
         )  # fmt: skip
@@ -122,5 +132,5 @@ def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors
 
 def fingerprint(name: str) -> Any:
     """Differs when the file does; nan (always anew) for one that is gone."""
-    path = Path(folder_paths.get_annotated_filepath(name))
-    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else float("nan")
+    path = _path(name)
+    return tensors.fingerprint(path) if path.is_file() else float("nan")

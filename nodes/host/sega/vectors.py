@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..run.identity import ModelIdentity
 logger = logging.getLogger("semantic_steering")
 
 LARGE_ROW = 1 << 20  # bytes
+LARGEST_VALUE = 1e4  # in units of the noise estimate, about 1 each: 16 concepts at scale 20 stay below
 RECORD_AGAIN = "Record them again on this model with SEGA Sampler"
 
 
@@ -48,17 +49,26 @@ class ConceptVectors:
 
     def check(self) -> None:
         """Raises ValueError, naming what is wrong, for vectors that cannot be added to a run."""
-        falling = all(a > b for a, b in itertools.pairwise((math.inf, *self.sigmas, 0.0)))
-        for wrong, what in (
-            (not self.gamma.is_floating_point(), f"their values are {self.gamma.dtype}, not floating-point numbers"),
-            (self.gamma.ndim < 4 or 0 in self.gamma.shape[1:], f"their shape is {list(self.gamma.shape)}"),
-            (len(self.gamma) != len(self.sigmas), f"{len(self.gamma)} rows for {len(self.sigmas)} noise levels"),
-            (not falling, "their noise levels are not finite, falling numbers above 0"),
-            (not all(isinstance(entry, dict) for entry in self.concepts), "what they say of their concepts is no list"),
-            (not torch.isfinite(self.gamma).all(), "they hold NaN or infinite values"),
-        ):
-            if wrong:
-                raise ValueError(f"vectors cannot be used: {what}. {RECORD_AGAIN}")
+        for what in self._faults():
+            raise ValueError(f"vectors cannot be used: {what}. {RECORD_AGAIN}")
+
+    def _faults(self) -> Iterator[str]:
+        """What is wrong, the first of which may leave no sense to the others."""
+        if not self.gamma.is_floating_point():
+            yield f"their values are {self.gamma.dtype}, not floating-point numbers"
+        if self.gamma.ndim < 4 or 0 in self.gamma.shape[1:]:
+            yield f"their shape is {list(self.gamma.shape)}"
+        if len(self.gamma) != len(self.sigmas):
+            yield f"{len(self.gamma)} rows for {len(self.sigmas)} noise levels"
+        if not all(a > b for a, b in itertools.pairwise((math.inf, *self.sigmas, 0.0))):
+            yield "their noise levels are not finite, falling numbers above 0"
+        if not all(isinstance(entry, dict) for entry in self.concepts):
+            yield "what they say of their concepts is no list"
+        largest = float(self.gamma.abs().max()) if self.gamma.numel() else 0.0
+        if not math.isfinite(largest):
+            yield "they hold NaN or infinite values"
+        if largest > LARGEST_VALUE:
+            yield f"they hold values up to {largest:.3g}; those of an edit are below {LARGEST_VALUE:g}"
 
     def fitted(self, shape: torch.Size) -> Tensor:
         """gamma for a latent [B, C, ...]: of one picture for all of a batch, resized (with a warning) to its size.

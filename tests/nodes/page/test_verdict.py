@@ -11,11 +11,13 @@ import pytest
 import slider_runs
 import tiny_models
 import torch
+from PIL import Image
 from said import words
 from semantic_steering.guidance_core import EditSize, Window
 from semantic_steering.nodes.host.lora import fitting as lora_files
 from semantic_steering.nodes.host.page import previews
 from semantic_steering.nodes.host.page.messages import message
+from semantic_steering.nodes.host.page.progress import show_heat, show_preview
 from semantic_steering.nodes.host.page.verdict import CLEAR, TOO_FAR, UNSEEN, Acted, Evaluations, verdict
 from semantic_steering.nodes.host.run import ksampler as sampling
 from semantic_steering.nodes.host.sega.patch import patch_model
@@ -288,6 +290,15 @@ def test_it_is_told_under_the_node_and_by_which_run(page):
     run = finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4:2"))
     assert page.texts == [("4:2", run.verdict())]
     assert page.runners == ["7"]
+
+
+def test_a_prompt_that_no_page_sent_is_told_to_none(page, monkeypatch):
+    """The host sends what has no client to every page, where the id may be another node's."""
+    monkeypatch.setattr(page, "client_id", None)
+    finished(tiny_models.stub_model(), tiny_models.concept(TARGET), page=Page("4:2"))
+    show_heat(lambda: pytest.fail("drawn for nobody"))
+    show_preview(Image.new("RGB", (8, 8)), "4")
+    assert page.texts == page.pictures == []
 
 
 def test_without_a_node_of_its_own_it_is_the_running_one(page):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 
 import comfy.cli_args
 import folder_paths
@@ -259,16 +258,6 @@ class TestFiles:
         (folders / "out" / "b_00001_.sega.safetensors").replace(folders / "out" / "a_00001_.sega.safetensors")
         assert SEGALoadVectors.fingerprint_inputs(names()[0]) != first
 
-    def test_a_file_is_told_by_when_it_was_written_and_by_its_size(self, folders):
-        """Vectors recorded again are of the same size; a copy may keep the time of what it replaces."""
-        path, found = folders / "in" / "a.sega.safetensors", []
-        for content, seconds in ((b"vectors", 0), (b"changed", 1), (b"changed vectors", 1), (b"vectors", 0)):
-            path.write_bytes(content)
-            os.utime(path, (10**9 + seconds, 10**9 + seconds))
-            found.append(SEGALoadVectors.fingerprint_inputs("a.sega.safetensors"))
-        assert found[0] == found[3]
-        assert len(set(found)) == 3
-
     def test_a_prefix_outside_the_output_folder_is_refused(self, model, folders):
         with pytest.raises(Exception, match="outside the output folder"):
             SEGASaveVectors.execute(recorded(model)[1], "../elsewhere/a")
@@ -299,6 +288,46 @@ class TestFiles:
         safetensors.torch.save_file({"gamma": gamma}, path, header | damage)
         with pytest.raises(ValueError, match=message):
             SEGALoadVectors.execute(names()[0])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda gamma: gamma[0, 0, 0, 0, 0].clone(), r"holds \[\], its header says"),
+            (lambda gamma: torch.zeros_like(gamma, dtype=torch.int32), "int32, not floating-point"),
+            (lambda gamma: torch.full_like(gamma, 1e300, dtype=torch.float64), "NaN or infinite"),
+            (lambda gamma: torch.full_like(gamma, 1e20), r"up to 1e\+20; those of an edit are below 10000"),
+            (lambda gamma: torch.full_like(gamma, -1.1e4), r"up to 1.1e\+04"),
+        ],
+        ids=["a single number", "whole numbers", "double precision out of range", "huge", "huge below zero"],
+    )
+    def test_values_that_no_edit_has(self, model, folders, change, message):
+        SEGASaveVectors.execute(recorded(model)[1], "a")
+        path = folders / "out" / "a_00001_.sega.safetensors"
+        with safetensors.safe_open(path, "pt") as file:
+            header, gamma = file.metadata(), file.get_tensor("gamma").clone()
+        safetensors.torch.save_file({"gamma": change(gamma)}, path, header)
+        with pytest.raises(ValueError, match=message):
+            SEGALoadVectors.execute(names()[0])
+
+    def test_a_single_number_that_its_header_owns_up_to(self, model, folders):
+        SEGASaveVectors.execute(recorded(model)[1], "a")
+        path = folders / "out" / "a_00001_.sega.safetensors"
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata()
+        safetensors.torch.save_file({"gamma": torch.tensor(1.0)}, path, header | {"latent_shape": "[]"})
+        with pytest.raises(ValueError, match=r"their shape is \[\]"):
+            SEGALoadVectors.execute(names()[0])
+
+    @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float64])
+    def test_other_precisions_are_read_as_their_numbers(self, model, folders, dtype):
+        _, vectors = recorded(model)
+        SEGASaveVectors.execute(vectors, "a")
+        path = folders / "out" / "a_00001_.sega.safetensors"
+        with safetensors.safe_open(path, "pt") as file:
+            header, gamma = file.metadata(), file.get_tensor("gamma").to(dtype)
+        safetensors.torch.save_file({"gamma": gamma}, path, header)
+        loaded = SEGALoadVectors.execute(names()[0]).args[0]
+        assert torch.equal(loaded.gamma, gamma.float()) and loaded.gamma.dtype == torch.float32
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_values_that_are_no_numbers_are_neither_saved_nor_loaded_nor_applied(self, model, folders, value):
@@ -333,7 +362,10 @@ class TestFiles:
     def test_a_file_that_is_gone_and_one_outside(self, folders):
         with pytest.raises(ValueError, match="does not exist any more"):
             SEGALoadVectors.execute("gone.sega.safetensors")
-        with pytest.raises(ValueError, match="Invalid file path"):
-            SEGALoadVectors.execute("../secret.sega.safetensors")
+        (folders / "secret.sega.safetensors").write_bytes(b"")
+        (folders / "in" / "link.sega.safetensors").symlink_to(folders / "secret.sega.safetensors")
+        for name in ("../secret.sega.safetensors", "link.sega.safetensors"):
+            with pytest.raises(ValueError, match=r"leads out of ComfyUI's input and output folders"):
+                SEGALoadVectors.execute(name)
         with pytest.raises(ValueError, match=r"end in \.sega\.safetensors"):
             SEGALoadVectors.execute("lora.safetensors")

@@ -1,0 +1,1 @@
+"""Files that the nodes read and write."""
