@@ -153,7 +153,9 @@ class Panel {
       context.lineWidth = thickness / scale;
       context.stroke(path);
     }
-    this.#caption.textContent = words(shareOf(mask));
+    const cells = heat.width * heat.height;
+    const own = heat.values.subarray(this.#index * cells, (this.#index + 1) * cells);
+    this.#caption.textContent = words(shareOf(mask, own));
   }
 
   /**

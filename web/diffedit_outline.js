@@ -98,10 +98,12 @@ export function outlineOf(mask, width) {
 
 /**
  * @param {Uint8Array} mask
+ * @param {Float32Array} heat what it was made of; all 0 where the two texts ask for the same
  * @returns {import("./report_text.js").Text} such as "8 % of the picture"
  */
-export function shareOf(mask) {
+export function shareOf(mask, heat) {
   const inside = mask.reduce((sum, value) => sum + value, 0);
+  if (inside === 0 && !heat.some(Boolean)) return { id: "texts_alike", values: {} };
   if (inside === 0) return { id: "mask_empty", values: { threshold: { input: "DiffEditMask.threshold" } } };
   const percent = (100 * inside) / mask.length;
   if (percent < 1) return { id: "share_under_one", values: {} };

@@ -25,7 +25,7 @@ FLAGS = [
 VIEW = {"width": 1600, "height": 1000}
 WIDEST, MOST_BYTES = 1100, 120_000  # of a screenshot
 MARGIN = 16  # pixels around the graph in a screenshot
-MENU_AWAY = "button[aria-label='Show Menu'] { display: none }"
+MENU_AWAY = "button[aria-live='assertive'] { display: none }"
 
 READY = "() => window.app?.vueAppReady && app.graph && app.extensionManager?.setting"
 TAB = "() => app.extensionManager.workflow.activeWorkflow"

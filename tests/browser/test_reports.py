@@ -87,7 +87,7 @@ def run(browser):
 def test_it_is_there_after_the_run_whole_and_in_lines(graph):
     run(graph)
     text = shown(graph, want=lambda texts: 7 in texts)[7]
-    assert text.startswith("glasses in the prompt: active in 2 of 3 steps, moved the picture by ")
+    assert text.startswith("glasses, in the prompt's context: active in 2 of 3 steps, moved the picture by ")
     graph.page.wait_for_timeout(2000)
     assert shown(graph) == {7: text}
     assert all(whole for _, whole in graph.evaluate(SHOWN).values())
@@ -140,8 +140,8 @@ def test_two_samplers_behind_one_guidance_are_both_named(graph):
     run(graph)
     text = shown(graph, want=lambda texts: texts.get(7, "").count("active in") == 2)[7]
     first, second = sorted(text.split("KSampler: ")[1:])
-    assert first.startswith("after (#9):\nglasses in the prompt: active in 2 of 3 steps")
-    assert second.startswith("before (#8):\nglasses in the prompt: active in 3 of 4 steps")
+    assert first.startswith("after (#9):\nglasses, in the prompt's context: active in 2 of 3 steps")
+    assert second.startswith("before (#8):\nglasses, in the prompt's context: active in 3 of 4 steps")
 
 
 def equal_guidance(browser, sampler):
@@ -185,8 +185,9 @@ def test_without_an_edit_it_says_why(graph):
     change(graph, 6, "scale", 0.0)
     graph.evaluate(TOUCHED)
     run(graph)
-    why = "glasses in the prompt: switched off, +0 evaluations\n→ scale is 0"
-    assert shown(graph, want=lambda texts: "switched off" in texts.get(7, "")) == {7: why.replace(" in the prompt", "")}
+    why = "glasses, in the prompt's context: switched off, +0 evaluations\n→ scale is 0"
+    alone = why.replace(", in the prompt's context", "")
+    assert shown(graph, want=lambda texts: "switched off" in texts.get(7, "")) == {7: alone}
     graph.evaluate(f"() => {{ app.graph.getNodeById(6).mode = {BYPASSED} }}")
     graph.evaluate(TOUCHED)
     run(graph)

@@ -29,10 +29,10 @@ def workflow(request):
 
 
 def boxes(workflow):
-    """Left, top, right and bottom of every node, with its title bar."""
+    """Left, top, right and bottom of every node, with its title bar; of a collapsed one that bar alone."""
     return {
-        node["id"]: (node["pos"][0], node["pos"][1] - TITLE,
-                     node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1])
+        node["id"]: (node["pos"][0], node["pos"][1] - TITLE, node["pos"][0] + node["size"][0],
+                     node["pos"][1] + (0 if node["flags"].get("collapsed") else node["size"][1]))
         for node in workflow["nodes"]
     }  # fmt: skip
 

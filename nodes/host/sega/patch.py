@@ -62,7 +62,7 @@ def patch_model(
             started(run)
         if run.acting:
             if is_cfg_pp(sampler):
-                run.report.notes.append(message("cfg_pp", input=concept_input("scale")))
+                run.report.notes.append(message("advice", advice=message("cfg_pp", input=concept_input("scale"))))
             run.register()
             run.go_on(latent_image, noise)
             callback = run.clock.wrap(callback)

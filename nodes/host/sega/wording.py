@@ -8,6 +8,9 @@ from ..page.messages import Message, input_name, message
 
 DENIAL = re.compile(r"(no|not|without|never|nothing)\b", re.IGNORECASE)
 SEVERAL = re.compile(r"[,;，、；\n]|\s(?:and|und|et|y)\s", re.IGNORECASE)
+COLOUR = "black|white|gr[ae]y|silver|gold|red|orange|yellow|green|blue|purple|violet|pink|brown"
+# One thing for all its "and".
+ONE = re.compile(rf"\b(?:(?:{COLOUR}) and (?:{COLOUR})|salt and pepper|pen and ink|rock and roll)\b", re.IGNORECASE)
 
 
 def hints(text: str, adds: bool, prompt: str) -> tuple[Message, ...]:
@@ -15,7 +18,7 @@ def hints(text: str, adds: bool, prompt: str) -> tuple[Message, ...]:
     found = []
     if adds and DENIAL.match(text):
         found.append(message("says_no", direction=input_name("SEGAConcept", "direction")))
-    elif len([part for part in SEVERAL.split(text) if part.strip()]) > 1:
+    elif len([part for part in SEVERAL.split(ONE.sub("one", text)) if part.strip()]) > 1:
         found.append(message("several"))
     where = input_name("SEGAConcept", "prompt")
     words = rf"(?<!\w){re.escape(text)}(?!\w)"

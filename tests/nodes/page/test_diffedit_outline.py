@@ -101,9 +101,11 @@ def test_the_outline_is_every_edge_of_the_mask(seed):
 
 
 def test_the_share_is_in_words():
-    def share(inside):
-        return in_javascript("say(m.shareOf(Uint8Array.from(a[0])))", [1] * inside + [0] * (1000 - inside))
+    def share(inside, heat=0.3):
+        mask = [1] * inside + [0] * (1000 - inside)
+        return in_javascript("say(m.shareOf(Uint8Array.from(a[0]), Float32Array.from(a[1])))", mask, [0, heat, 0])
 
+    assert share(0, heat=0) == {"id": "texts_alike", "values": {}}
     assert [share(n) for n in (0, 4, 84, 1000)] == [
         {"id": "mask_empty", "values": {"threshold": {"input": "DiffEditMask.threshold"}}},
         {"id": "share_under_one", "values": {}},

@@ -167,7 +167,7 @@ def test_advice_where_it_is_too_weak_or_too_strong(guided, in_prompt):
         return said_of(moved, guided, in_prompt=in_prompt)
 
     assert said(UNSEEN)[0].endswith("moved the picture by 5 %, in 8 % of it, +40 % evaluations")
-    assert said(UNSEEN)[0].startswith("glasses in the prompt: " if in_prompt else "glasses: ")
+    assert said(UNSEEN)[0].startswith("glasses, in the prompt's context: " if in_prompt else "glasses: ")
     assert said(UNSEEN)[1:] == said(0.99 * CLEAR)[1:] == ["→ about half of such edits are seen"]
     assert len(said(CLEAR)) == len(said(TOO_FAR)) == 1
     assert "raise scale" in said(0.99 * UNSEEN)[1]
