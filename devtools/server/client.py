@@ -41,12 +41,17 @@ class Client:
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
-        """Wait until a prompt is done; returns its entry in the history."""
+        """Wait until a prompt is done; returns its entry in the history, or raises what went wrong."""
+        entry = self.finished(prompt_id, timeout)
+        _check(entry)
+        return entry
+
+    def finished(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
+        """Wait until a prompt is done, well or not; returns its entry in the history."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             entry = self._json(f"/history/{prompt_id}").get(prompt_id)
             if entry is not None:
-                _check(entry)
                 return entry
             time.sleep(0.05)
         raise TimeoutError(f"the prompt was not done after {timeout:.0f} s")

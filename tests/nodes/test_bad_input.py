@@ -130,6 +130,14 @@ class TestSettings:
     def test_the_samplers_own_numbers(self, name, value, concepts, calls):
         refused(f"{name} is {value}; it must be a finite number", calls, concepts=concepts, **{name: value})
 
+    @pytest.mark.parametrize("steps", [0, -1])
+    def test_less_than_one_step(self, steps, concepts, calls):
+        refused(rf"steps is {steps}; it must be at least 1", calls, concepts=concepts, steps=steps)
+
+    def test_a_denoise_that_would_fill_the_memory(self, concepts, calls):
+        said = r"denoise is 1e-09: \d+ steps of it are the end of a schedule of .*e\+\d+, more than 1,000,000\. Raise"
+        refused(said, calls, concepts=concepts, denoise=1e-9)
+
     def test_unknown_choices(self, concepts, calls):
         refused("base is 'empty'; it must be auto, negative or positive", calls, concepts=concepts, base="empty")
         refused(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from server_prompts import PICTURE
 
-from devtools.host import prepare_comfyui
+from devtools.server import random_checkpoint
 from devtools.server.server import Server, lay_out, link
 
 HERE = Path(__file__).parent
@@ -18,31 +18,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
-    """Random weights in the demo's shape. Not the training's first weights: those start every branch at zero."""
-    prepare_comfyui(cpu=True)
-    import torch
-    from comfy.taesd.taesd import TAESD
-    from safetensors.torch import save_file
-
-    from demo.training.model import new_unet
-    from demo.training.text import new_encoder
-    from demo.training.vae import initialise
-
-    torch.manual_seed(0)
-    unet, text, vae = new_unet(), new_encoder().transformer, TAESD()
-    initialise(vae)
-    for parameter in unet.parameters():
-        if parameter.ndim > 1 and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.03)
-    parts = {"model.diffusion_model.": unet, "cond_stage_model.transformer.": text, "first_stage_model.": vae}
-    tensors = {
-        prefix + name: value.detach().half().contiguous()
-        for prefix, module in parts.items()
-        for name, value in module.state_dict().items()
-    }
-    file = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
-    save_file(tensors, file)
-    return file
+    return random_checkpoint.write(tmp_path_factory.mktemp("checkpoint") / "random.safetensors")
 
 
 def start(base: Path, checkpoint: Path, *flags: str) -> Server:

@@ -78,6 +78,10 @@ def appended(prompt: Conditioning, concept: Conditioning) -> Conditioning:
         first, words = prompt[0]
         if not (isinstance(tokens, torch.Tensor) and isinstance(first, torch.Tensor)):
             raise ValueError("prompt and conditioning have no tokens that could be joined; leave prompt unconnected")
+        if len(tokens) != len(first):
+            raise ValueError(
+                f"prompt is a batch of {len(first)} texts, conditioning one of {len(tokens)}: connect one text each"
+            )
         own = {key: value for key, value in words.items() if key in WORDS}
         masks = [each.get("attention_mask") for each in (words, options)]
         if any(mask is not None for mask in masks):

@@ -20,6 +20,7 @@ from .vectors import RECORD_AGAIN, ConceptVectors
 SUFFIX = ".sega.safetensors"
 FORMAT, VERSION = "semantic-steering concept vectors", 1
 NO_FILE = "no file yet"  # in the list, where there is none
+LONGEST_NAME = 200  # bytes; most systems take 255, of which number and ending need some
 OUTPUT = " [output]"  # how ComfyUI's own names say that a file is in the output folder
 
 
@@ -27,9 +28,16 @@ def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]
     """Write a *.sega.safetensors file into the output folder; its name relative to it. extra: the workflow and its
     prompt, left out where the host was told to keep them out of files."""
     vectors.check()
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        filename_prefix, folder_paths.get_output_directory()
-    )
+    check_name(filename_prefix)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+    except Exception as refused:  # the host's own class for a place outside; OSError for a folder that it cannot make
+        raise ValueError(
+            f"filename_prefix {filename_prefix!r} leads outside the output folder, or to a folder that cannot be made "
+            f"({str(refused).splitlines()[0]})"
+        ) from refused
     workflow = {} if host_arguments.disable_metadata else {key: json.dumps(value) for key, value in extra.items()}
     header = workflow | {
         "format": FORMAT, "version": str(VERSION), "model": json.dumps(asdict(vectors.model)),
@@ -39,6 +47,17 @@ def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]
     file = f"{name}_{counter:05}_{SUFFIX}"
     tensors.write(Path(folder) / file, {"gamma": vectors.gamma}, header)
     return str(Path(subfolder) / file)
+
+
+def check_name(filename_prefix: str) -> None:
+    """Refuse a prefix that no file's name can begin with, which the systems say in words of their own."""
+    longest = max(len(part.encode()) for part in filename_prefix.replace("\\", "/").split("/"))
+    if not filename_prefix.isprintable():
+        raise ValueError(f"filename_prefix {filename_prefix!r} holds letters that cannot be printed; leave them out")
+    if longest > LONGEST_NAME:
+        raise ValueError(
+            f"filename_prefix has a name of {longest} bytes in it ({filename_prefix[:40]!r}...); at most {LONGEST_NAME}"
+        )
 
 
 def names() -> list[str]:

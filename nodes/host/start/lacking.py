@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from .given import guarded
+
 logger = logging.getLogger("semantic_steering")
 
 OLDEST = "0.30.0"  # the oldest ComfyUI on which all of the pack's tests pass
@@ -36,7 +38,6 @@ def reported(nodes: str) -> Iterator[None]:
 
 
 def usable(nodes: list[Any]) -> list[Any]:
-    """The nodes, after their schemas were made: an older ComfyUI may not know a word in them."""
-    for node in nodes:
-        node.define_schema()
-    return nodes
+    """The nodes, after their schemas were made: an older ComfyUI may not know a word in them. They look at what they
+    are given before they work."""
+    return [guarded(node, node.define_schema().inputs) for node in nodes]

@@ -180,3 +180,10 @@ class TestConditionings:
     def test_what_cannot_be_joined_is_refused(self, prompt, words):
         with pytest.raises(ValueError, match=words):
             self.joined(prompt, tiny_models.unet_cond(3))
+
+
+def test_texts_of_batches_that_differ_are_refused():
+    """The host's own Concat fails there inside torch."""
+    two = [[torch.cat([tokens, tokens]), dict(options)] for tokens, options in tiny_models.unet_cond(3)]
+    with pytest.raises(ValueError, match="prompt is a batch of 2 texts, conditioning one of 1"):
+        SEGAConceptConditioning.execute(tiny_models.unet_cond(1), prompt=two)

@@ -259,8 +259,19 @@ class TestFiles:
         assert SEGALoadVectors.fingerprint_inputs(names()[0]) != first
 
     def test_a_prefix_outside_the_output_folder_is_refused(self, model, folders):
-        with pytest.raises(Exception, match="outside the output folder"):
-            SEGASaveVectors.execute(recorded(model)[1], "../elsewhere/a")
+        for prefix in ("../elsewhere/a", "/etc/a"):
+            with pytest.raises(ValueError, match=r"^filename_prefix .* leads outside the output folder"):
+                SEGASaveVectors.execute(recorded(model)[1], prefix)
+
+    @pytest.mark.parametrize(
+        ("prefix", "words"),
+        [("a\0b", "cannot be printed"), ("a\nb", "cannot be printed"), ("x" * 201, "a name of 201 bytes"),
+         ("folder/" + "é" * 101, "a name of 202 bytes")],
+    )  # fmt: skip
+    def test_a_name_that_no_file_has_is_refused(self, model, folders, prefix, words):
+        with pytest.raises(ValueError, match=rf"^filename_prefix .*{words}"):
+            SEGASaveVectors.execute(recorded(model)[1], prefix)
+        SEGASaveVectors.execute(recorded(model)[1], "x" * 200)
 
     @pytest.mark.parametrize(
         ("damage", "message"),

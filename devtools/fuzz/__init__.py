@@ -1,0 +1,1 @@
+"""`dev.py fuzz`: wrong, odd and random input for every node, through a real server."""
