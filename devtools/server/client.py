@@ -30,10 +30,13 @@ class Client:
         """Every node class the server knows."""
         return self._json("/object_info")
 
-    def queue(self, prompt: Prompt) -> str:
-        """Queue an API-format prompt; returns its id. NaN and infinite numbers travel as JavaScript's raw tokens."""
+    def queue(self, prompt: Prompt, page: str | None = None) -> str:
+        """Queue an API-format prompt; returns its id. NaN and infinite numbers travel as JavaScript's raw tokens.
+
+        page: the client id of who listens to what the server says of this prompt.
+        """
         try:
-            answer = self._json("/prompt", {"prompt": prompt})
+            answer = self._json("/prompt", {"prompt": prompt} | ({} if page is None else {"client_id": page}))
         except urllib.error.HTTPError as refused:
             raise PromptError(refusal(json.loads(refused.read()))) from None
         if answer["node_errors"]:

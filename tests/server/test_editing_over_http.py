@@ -93,13 +93,16 @@ def test_the_preview_without_a_picture_is_the_latents_colours(server):
     assert Image.open(io.BytesIO(server.client.view(entry))).size == (64, 64)
 
 
-def texts(server, prompt: Prompt) -> dict[str, list[str]]:
-    """{node id: what was shown under it} while a prompt ran."""
+def texts(server, prompt: Prompt, sent_by: str | None = "listener") -> dict[str, list[str]]:
+    """{node id: what the page "listener" was told to show under it} while a prompt ran."""
+
+    def run_it() -> None:
+        server.client.wait(server.client.queue(prompt, sent_by))
 
     async def listen() -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         async with aiohttp.ClientSession() as session, session.ws_connect(server.url + "/ws?clientId=listener") as page:
-            run = asyncio.create_task(asyncio.to_thread(server.client.run, prompt))
+            run = asyncio.create_task(asyncio.to_thread(run_it))
             while not run.done():
                 try:
                     message = await page.receive(timeout=0.5)
@@ -128,6 +131,12 @@ def test_the_number_of_evaluations_is_shown_under_the_node(uncached_server):
     ]
     assert shown["mask"][-1] == "3 of 3 maps"
     assert used >= 4  # the mask's, in as few as memory allows
+
+
+@pytest.mark.parametrize("sender", [None, "another page"])
+def test_what_another_one_sent_is_shown_under_no_node(uncached_server, sender):
+    """Its graph is not the page's, so an id may be any node."""
+    assert texts(uncached_server, inverted(steps=3, method="ddim"), sender) == {}
 
 
 def test_an_empty_mask_returns_the_picture(server):
