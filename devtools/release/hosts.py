@@ -29,7 +29,7 @@ TEXT = """The suite's parts on whole trees of ComfyUI with the packages that the
 is the mathematics, without ComfyUI; `nodes` runs in its process, `server` over HTTP, `browser` in its page in Chromium,
 which has versions of its own. Skipped are tests that need what the machine lacks, a GPU above all. Written by
 `python dev.py test --compat --host PATH --frontend VERSION`. 0.33.0 was run as its main branch of nine days after that
-release; its `core`, `nodes` and `server` before what nodes say after a run became the page's own."""
+release; its row is from before what nodes say after a run became the page's own."""
 README_TITLE = "### ComfyUI versions"
 README_TEXT = """Tests that passed, on random networks and the portraits model
 ([details](docs/compatibility.md#comfyui-versions)):"""
