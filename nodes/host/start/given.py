@@ -114,5 +114,5 @@ def _check_number(field: Any, value: Any) -> None:
     bounds = f"from {field.min} to {field.max}"
     if field.get_io_type() == "INT" and not (value == value // 1 and value <= field.max):
         raise ValueError(f"{field.id} is {value}; it must be a whole number {bounds}")
-    if math.isfinite(value) and abs(value) > FAR * max(abs(field.min), abs(field.max)):
+    if FAR * max(abs(field.min), abs(field.max)) < abs(value) < math.inf:
         raise ValueError(f"{field.id} is {value}; it must be {bounds}")
