@@ -12,7 +12,7 @@ let languages = [{ sentences: {} }, { sentences: {} }];
 /** @type {Promise<void> | undefined} */
 let loading;
 
-/** Resolves once there are words. For an extension's `setup`: before it the page has no settings. */
+/** Resolves once there are words. For `beforeRegisterNodeDef` and later: before it the page has no settings. */
 export function load() {
   loading ??= (async () => {
     const all = await (await api.fetchApi("/i18n")).json();

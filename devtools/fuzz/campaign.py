@@ -19,10 +19,10 @@ from .outcome import Outcome, tried
 from .values import wrong
 
 SAMPLERS = ("euler", "dpmpp_2m", "ddim", "uni_pc", "dpmpp_sde", "euler_ancestral", "lcm", "heun", "euler_cfg_pp")
+SCHEDULERS = ("normal", "karras", "simple", "beta", "sgm_uniform")
 WORK = {"steps", "maps", "iterations"}  # more of it only takes longer
 MUCH = 50
 LARGEST_SEED = 2**63 - 1  # above it KSampler itself fails with samplers that add noise, which count it on
-SCHEDULERS = ("normal", "karras", "simple", "beta", "sgm_uniform")
 
 
 @dataclass
@@ -58,7 +58,6 @@ class Campaign:
         self._process = _listening(server.port)
         self._canary: tuple[str, ...] | None = None
         self._plain: dict[tuple[str, str], Outcome] = {}
-        self._seen: set[str] = set()
 
     def run(self, until: float, most: int | None = None) -> Report:
         """Prompts until a time (of time.monotonic) or until there were so many."""
@@ -90,10 +89,11 @@ class Campaign:
         self.report.outcomes[outcome.kind] += 1
         if outcome.finding:
             self._found(what, prompt, outcome)
-        if (bits := self._bits_of_a_canary()) != self._canary and self._canary is not None:
-            self._found(what, prompt, Outcome("the next prompt has other bits", str(bits)))
-        elif self._canary is None:
+        bits = self._bits_of_a_canary()
+        if self._canary is None:
             self._canary = bits
+        elif bits != self._canary:
+            self._found(what, prompt, Outcome("the next prompt has other bits", str(bits)))
         if self.report.prompts % 200 == 0:
             self._look()
         return outcome

@@ -23,16 +23,11 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
     Raises ValueError, saying what is wrong with the file; OSError where it cannot be read.
     """
-    header(path)
+    _header(path)  # within its bounds
     try:
         return safetensors.torch.load(Path(path).read_bytes())
     except (safetensors.SafetensorError, KeyError, RuntimeError) as broken:  # KeyError: values that torch has not
         raise ValueError(f"it is no safetensors file, or not a whole one ({broken})") from broken
-
-
-def header(path: str | Path) -> dict[str, Any]:
-    """What a file says of itself: {name: {dtype, shape, data_offsets}}. Raises as `read` does."""
-    return {name: entry for name, entry in _header(path).items() if name != METADATA}
 
 
 def metadata(path: str | Path) -> dict[str, str]:

@@ -102,10 +102,9 @@ def load(name: str) -> ConceptVectors:
     if not path.is_file():
         raise ValueError(f"file {name!r} does not exist any more; press R to read the list of files again")
     try:
-        header, inside = tensors.metadata(path), tensors.header(path)
-        if header.get("format") != FORMAT or set(inside) != {"gamma"}:
+        header, found = tensors.metadata(path), tensors.read(path)
+        if header.get("format") != FORMAT or set(found) != {"gamma"}:
             raise ValueError("it does not hold concept vectors; choose one that SEGA Save Vectors wrote")
-        gamma = tensors.read(path)["gamma"]
     except ValueError as broken:
         raise ValueError(f"file {name!r}: {broken}") from broken
     if header.get("version") != str(VERSION):
@@ -113,7 +112,7 @@ def load(name: str) -> ConceptVectors:
             f"file {name!r} is of version {header.get('version')}, this pack reads version {VERSION}: update the pack, "
             "or record the vectors again"
         )
-    return _read(name, gamma, header)
+    return _read(name, found["gamma"], header)
 
 
 def _path(name: str) -> Path:
