@@ -31,7 +31,7 @@ COMMANDS = {
     "train-demo": ("train the demo domain; stops and resumes at any moment", "devtools.demo.train"),
     "eval": ("the figures of docs/evaluation.md", "devtools.figures.evaluate"),
     "bench": ("the figures of docs/performance.md", "benchmarks"),
-    "fuzz": ("wrong, odd and random input for every node, through a real server", "devtools.fuzz.fuzz"),
+    "fuzz": ("wrong input, failures and long runs through a real server", "devtools.fuzz.fuzz"),
     "pictures": ("the pictures of settings in the help pages and the README", "devtools.pictures.pictures"),
 }
 

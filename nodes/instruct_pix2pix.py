@@ -84,7 +84,7 @@ class InstructPix2PixGuider(io.ComfyNode):
         check_encodable(model, vae, pixels)
         steered = patch_model(model, concepts, SEGASettings(), page=Page(own_id(cls)))
         image = encode(vae, pixels)
-        guider = TwoScaleGuider(steered, positive, negative, image, text_scale, image_scale)
+        guider = TwoScaleGuider(steered, positive, negative, image, text_scale, image_scale, own_id(cls))
         return io.NodeOutput(guider, {"samples": torch.zeros_like(image)})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from .host.page.messages import message
-from .host.page.progress import show_text
+from .host.page.progress import own_id, show_text
 from .host.sega import vector_files as files
 from .host.sega.vector_patch import with_vectors
 from .host.sega.vectors import asked_for
@@ -108,11 +108,13 @@ class SEGAApplyVectors(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For any sampler, detailer or guider.")],
+            hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # it keeps its id: the host's cache would hand it to another node of the same inputs
         )  # fmt: skip
 
     @classmethod
     def execute(cls, model, vectors, scale=1.0) -> io.NodeOutput:
-        return io.NodeOutput(with_vectors(model, asked_for(vectors), scale))
+        return io.NodeOutput(with_vectors(model, asked_for(vectors), scale, own_id(cls)))
 
 
 NODES = [SEGASaveVectors, SEGALoadVectors, SEGAApplyVectors]

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from ..server.client import Client, Prompt
+from ..server.client import Prompt
 from ..server.server import Server
-from .graphs import STOCK, WIDGETS, Graph, Nodes, around, odd, without_the_pack
+from .graphs import STOCK, WIDGETS, Graph, around, nodes_of, odd, without_the_pack
 from .outcome import Outcome, tried
 from .values import wrong
 
@@ -22,6 +22,7 @@ SAMPLERS = ("euler", "dpmpp_2m", "ddim", "uni_pc", "dpmpp_sde", "euler_ancestral
 SCHEDULERS = ("normal", "karras", "simple", "beta", "sgm_uniform")
 WORK = {"steps", "maps", "iterations"}  # more of it only takes longer
 MUCH = 50
+Usage = dict[str, float]  # prompts, MB, files, threads
 LARGEST_SEED = 2**63 - 1  # above it KSampler itself fails with samplers that add noise, which count it on
 
 
@@ -33,7 +34,7 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[dict[str, Any]] = field(default_factory=list)
     canaries: int = 0
-    usage: list[dict[str, float]] = field(default_factory=list)
+    usage: list[Usage] = field(default_factory=list)
 
     @property
     def prompts(self) -> int:
@@ -45,17 +46,24 @@ class Report:
             "usage": self.usage, "findings": self.findings,
         }  # fmt: skip
 
+    def lines(self) -> list[str]:
+        return [
+            f"{self.prompts} prompts, seed {self.seed}, {self.canaries} canaries",
+            *(f"  {count:6} {kind}" for kind, count in self.outcomes.most_common()),
+            *map(of_usage, self.usage),
+            *(f"{entry['kind']}: {entry['what']}: {entry['words'][:300]}" for entry in self.findings),
+        ]
+
 
 class Campaign:
     """Prompts with one wrong value each, with one odd value each, and random graphs, against a running server."""
 
     def __init__(self, server: Server, seed: int):
-        self.client: Client = server.client
-        self.nodes = Nodes(server.client.object_info())
+        self.server, self.client = server, server.client
+        self.nodes = nodes_of(server.client)
         self.names = {name for our in self.nodes.ours for name, *_ in self.nodes.inputs(our)}
         self.random = random.Random(seed)
         self.report = Report(seed)
-        self._process = _listening(server.port)
         self._canary: tuple[str, ...] | None = None
         self._plain: dict[tuple[str, str], Outcome] = {}
 
@@ -121,11 +129,7 @@ class Campaign:
         return tried(self.client, graph.nodes, self.names).bits
 
     def _look(self) -> None:
-        memory = self._process.memory_info().rss / 1e6
-        self.report.usage.append(
-            {"prompts": self.report.prompts, "MB": round(memory, 1), "files": self._process.num_fds(),
-             "threads": self._process.num_threads()}
-        )  # fmt: skip
+        self.report.usage.append(usage(self.server, self.report.prompts))
 
     def wrong_values(self) -> Iterator[tuple[str, Prompt, None]]:
         """Every widget with every value that it should not have, and every socket with what is no link."""
@@ -207,12 +211,22 @@ def _endless(cases: list[Any], graphs: Iterator[Any]) -> Iterator[Any]:
     yield from graphs
 
 
-def _listening(port: int) -> psutil.Process:
-    """The process that answers on a port of this machine."""
+def usage(server: Server, prompts: int) -> Usage:
+    """What the server's process holds after so many prompts."""
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.pid and (*connection.laddr, 0)[1] == port:
-            return psutil.Process(connection.pid)
-    raise ConnectionError(f"nothing listens on port {port}")
+        if connection.status == psutil.CONN_LISTEN and connection.pid and (*connection.laddr, 0)[1] == server.port:
+            process = psutil.Process(connection.pid)
+            memory = round(process.memory_info().rss / 1e6, 1)
+            return {"prompts": prompts, "MB": memory, "files": process.num_fds(), "threads": process.num_threads()}
+    raise ConnectionError(f"nothing listens on port {server.port}")
+
+
+def counted(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in outcomes.most_common())
+
+
+def of_usage(look: Usage) -> str:
+    return "  {prompts:6.0f} prompts: {MB:.0f} MB, {files:.0f} files, {threads:.0f} threads".format(**look)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`dev.py fuzz`: a campaign against a real server with the pack; what it finds, as a list."""
+"""`dev.py fuzz`: a campaign against a real server with the pack, a matrix of faults, or a long run; what they find."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ..paths import given
 from ..server import random_checkpoint
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated, link
 from .campaign import Campaign, Report
+from .faults import FaultReport, Faults
+from .soak import Soak, SoakReport
 
 HOST = Path(__file__).parent / "host"
 
@@ -40,42 +42,47 @@ def prepared(base: Path, checkpoint: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py fuzz")
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long [30]")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and of the random graphs [0]")
-    parser.add_argument("--most", type=int, metavar="N", help="end after N prompts")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--faults", action="store_true", help="interrupts and failures at every point of every node")
+    what.add_argument("--soak", action="store_true", help="the workflow files over and over, from two clients")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long at most [30]")
+    parser.add_argument("--seed", type=int, default=0, help="of the order and of all that is random [0]")
+    parser.add_argument(
+        "--most", type=int, metavar="N", help="end after N prompts [--soak: 1000]; of --faults: of each"
+    )
     parser.add_argument("--json", type=given, metavar="FILE", help="write all findings with their prompts to a file")
     options = parser.parse_args()
     leave_when_terminated()
+    until = time.monotonic() + 60 * options.minutes
     try:
         with TemporaryDirectory(prefix="semantic-steering-fuzz-") as folder:
             base = prepared(Path(folder), random_checkpoint.write(Path(folder) / "random.safetensors"))
-            with Server(base) as server:
-                campaign = Campaign(server, options.seed)
+            # The default cache keeps what it can until memory is short: then growth would say nothing.
+            with Server(base, flags=("--cache-classic",) if options.soak else ()) as server:
+                if options.faults:
+                    run = Faults(server, options.seed)
+                elif options.soak:
+                    run = Soak(server, options.seed)
+                else:
+                    run = Campaign(server, options.seed)
                 try:
-                    campaign.run(time.monotonic() + 60 * options.minutes, options.most)
+                    run.run(until, options.most)
                 finally:
-                    report(campaign.report, options.json)
+                    report(run.report, options.json)
     except (ServerError, ConnectionError) as problem:
         say(str(problem))
         return 1
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    return 1 if campaign.report.findings else 0
+    return 1 if run.report.findings else 0
 
 
-def report(found: Report, file: Path | None) -> None:
-    """Say what became of the prompts, a line for each kind and each finding."""
+def report(found: Report | FaultReport | SoakReport, file: Path | None) -> None:
+    """Say what was done and found, a line for each kind, look and finding."""
     if file is not None:
         file.write_text(json.dumps(found.content(), indent=1), encoding="utf-8")
-    lines = [f"{found.prompts} prompts, seed {found.seed}, {found.canaries} canaries"]
-    lines += [f"  {count:6} {kind}" for kind, count in found.outcomes.most_common()]
-    lines += [
-        "  {prompts:6.0f} prompts: {MB:.0f} MB, {files:.0f} files, {threads:.0f} threads".format(**look)
-        for look in found.usage
-    ]
-    lines += [f"{entry['kind']}: {entry['what']}: {entry['words'][:300]}" for entry in found.findings]
-    sys.stdout.write("\n".join(lines).encode("utf-8", "replace").decode() + "\n")
+    sys.stdout.write("\n".join(found.lines()).encode("utf-8", "replace").decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..server.client import Prompt
+from ..server.client import Client, Prompt
 from ..server.server import PACK
 
 CHECKPOINT, PICTURE = "random.safetensors", "picture.png"
@@ -41,15 +41,17 @@ VALUES: dict[str, Any] = {
     "labels": "", "method": "random", "sampler_name": "euler", "scheduler": "normal", "lora_name": "good.safetensors",
     "ckpt_name": CHECKPOINT, "image": PICTURE, "width": 64, "height": 64, "upscale_method": "nearest-exact",
 }  # fmt: skip
+SAVES = "SEGASaveVectors"  # what SEGALoadVectors loads
+EDITING = {"InstructPix2PixGuider"}  # classes that run on an edit model only
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
 class Nodes:
     """The classes of a running server, by what their sockets say."""
 
-    def __init__(self, info: dict[str, Any]):
+    def __init__(self, info: dict[str, Any], pack: str = PACK):
         self.info = info
-        self.ours = [name for name, entry in info.items() if entry["python_module"].endswith(PACK)]
+        self.ours = [name for name, entry in info.items() if entry["python_module"].endswith(pack)]
 
     def inputs(self, name: str) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
         """Every input of a class: its name, its type, its options, whether it must be given."""
@@ -72,6 +74,10 @@ class Nodes:
         """The first of the pack's classes that gives a type, and which output it is."""
         return next((name, self.outputs(name).index(kind)) for name in self.ours if kind in self.outputs(name))
 
+    def can_be_linked(self, kind: str) -> bool:
+        """Whether there is a good value of a type to link to."""
+        return kind in STOCK or kind == "LORA_MODEL" or any(kind in self.outputs(name) for name in self.ours)
+
     def taking(self, kind: str) -> tuple[str, str] | None:
         """The first of the pack's classes that makes something else of a type, and its input for it."""
         for name in self.ours:
@@ -82,10 +88,10 @@ class Nodes:
 
 
 class Graph:
-    """A prompt that grows: `nodes` is its content."""
+    """A prompt that grows: `nodes` is its content. values: of inputs by name, instead of those of VALUES."""
 
-    def __init__(self, nodes: Nodes):
-        self.of, self.nodes = nodes, Prompt()
+    def __init__(self, nodes: Nodes, values: dict[str, Any] | None = None):
+        self.of, self.nodes, self.values = nodes, Prompt(), {**VALUES, **(values or {})}
 
     def add(self, name: str, given: dict[str, Any] | None = None) -> str:
         """A node with its defaults, what it needs before it, and the inputs given; its id."""
@@ -96,6 +102,8 @@ class Graph:
                 inputs[field] = given.pop(field)
             elif kind in WIDGETS and (required or "default" in options):
                 inputs[field] = self.value(field, kind, options)
+            elif kind == "MODEL" and name in EDITING:
+                inputs[field] = [self.add("FuzzEditModel"), 0]
             elif required or (kind in STOCK and kind in self.of.outputs(name)):  # else that output gives nothing
                 inputs[field] = self.source(kind)
         key = f"{name} {sum(entry['class_type'] == name for entry in self.nodes.values())}"
@@ -103,8 +111,8 @@ class Graph:
         return key
 
     def value(self, field: str, kind: str, options: dict[str, Any]) -> Any:
-        if field in VALUES and (kind != "COMBO" or VALUES[field] in options["options"]):
-            return VALUES[field]
+        if field in self.values and (kind != "COMBO" or self.values[field] in options["options"]):
+            return self.values[field]
         if kind == "COMBO":
             return options.get("default", options["options"][0] if options["options"] else "")
         return options.get("default", "" if kind == "STRING" else 0)
@@ -120,26 +128,44 @@ class Graph:
                 return [key, slot]
         return [self.add(name, given), slot]
 
-    def finish(self, key: str) -> None:
-        """Run all that a node gives, and look at the numbers at the end."""
+    def finish(self, key: str, latent: list[Any] | None = None) -> None:
+        """Run all that a node gives, and look at the numbers at the end. A latent that comes with a model or what is
+        made into one is what that samples. latent: from a node before it."""
         outputs = self.of.outputs(self.nodes[key]["class_type"])
+        latent = [key, outputs.index("LATENT")] if "LATENT" in outputs else latent
         for slot, kind in enumerate(outputs):
-            self.run(kind, [key, slot])
+            self.run(kind, [key, slot], latent=latent)
 
-    def run(self, kind: str, link: list[Any], using: dict[str, tuple[str, str]] = RUNS) -> None:
-        """Run a value of a type, in stock nodes or else the pack's, and look at the numbers at the end."""
+    def run(
+        self, kind: str, link: list[Any], using: dict[str, tuple[str, str]] = RUNS, latent: list[Any] | None = None
+    ) -> None:
+        """Run a value of a type, in stock nodes or else the pack's, and look at the numbers at the end. latent: for a
+        sampler."""
         target = using.get(kind) or (self.of.taking(kind) if kind not in WIDGETS and kind not in STOCK else None)
         if target is None:
             self.nodes[f"check {len(self.nodes)}"] = {"class_type": "FuzzCheck", "inputs": {"value": link}}
             return
         name, field = target
-        key = self.add(name, {field: link})
+        given = {field: link}
+        if latent is not None and any(inside == "latent_image" for inside, *_ in self.of.inputs(name)):
+            given = {"latent_image": latent, **given}
+        key = self.add(name, given)
         if name == "SetLatentNoiseMask":
             self.run("LATENT", [key, 0], PLAIN)
         elif name == "LoraModelLoader":
             self.run("MODEL", [key, 0])
         else:
-            self.finish(key)
+            self.finish(key, latent)
+
+
+def nodes_of(client: Client, pack: str = PACK) -> Nodes:
+    """The classes of a server that has a file for each of the pack's nodes that load one."""
+    nodes = Nodes(client.object_info(), pack)
+    for name in nodes.ours:
+        if name == SAVES:
+            client.run(around(nodes, name, {}))
+            return Nodes(client.object_info(), pack)
+    return nodes
 
 
 def around(nodes: Nodes, name: str, given: dict[str, Any]) -> Prompt:

@@ -28,7 +28,7 @@ class Client:
 
     def object_info(self) -> dict[str, Any]:
         """Every node class the server knows."""
-        return self._json("/object_info")
+        return self.json("/object_info")
 
     def queue(self, prompt: Prompt, page: str | None = None) -> str:
         """Queue an API-format prompt; returns its id. NaN and infinite numbers travel as JavaScript's raw tokens.
@@ -36,7 +36,7 @@ class Client:
         page: the client id of who listens to what the server says of this prompt.
         """
         try:
-            answer = self._json("/prompt", {"prompt": prompt} | ({} if page is None else {"client_id": page}))
+            answer = self.json("/prompt", {"prompt": prompt} | ({} if page is None else {"client_id": page}))
         except urllib.error.HTTPError as refused:
             raise PromptError(refusal(json.loads(refused.read()))) from None
         if answer["node_errors"]:
@@ -53,7 +53,7 @@ class Client:
         """Wait until a prompt is done, well or not; returns its entry in the history."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            entry = self._json(f"/history/{prompt_id}").get(prompt_id)
+            entry = self.json(f"/history/{prompt_id}").get(prompt_id)
             if entry is not None:
                 return entry
             time.sleep(0.05)
@@ -67,6 +67,14 @@ class Client:
         """Drop what waits behind the running prompt."""
         self._request("/queue", b'{"clear": true}')
 
+    def forget(self, prompt_id: str) -> None:
+        """Have the server drop a prompt that is done, and what its nodes said, from its history."""
+        self._request("/history", json.dumps({"delete": [prompt_id]}).encode())
+
+    def delete(self, prompt_id: str) -> None:
+        """Take a prompt that waits out of the queue."""
+        self._request("/queue", json.dumps({"delete": [prompt_id]}).encode())
+
     def interrupt(self) -> None:
         """Stop what is running."""
         self._request("/interrupt", b"{}")
@@ -78,7 +86,8 @@ class Client:
     def get(self, path: str) -> bytes:
         return self._request(path)
 
-    def _json(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def json(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What an address answers; with a body, to a POST."""
         return json.loads(self._request(path, None if body is None else json.dumps(body).encode()))
 
     def _request(self, path: str, body: bytes | None = None) -> bytes:

@@ -10,7 +10,9 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 from torch import Tensor
 
-WIDTH = 32  # of the demo encoder's text features
+from . import routes  # noqa: F401 - they are there by being imported
+from .models import WIDTH, FuzzEditModel, FuzzModel
+
 NAN, INF = float("nan"), float("inf")
 
 
@@ -271,7 +273,7 @@ class FuzzCheck(io.ComfyNode):
 
 class Fuzz(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [FuzzCheck, *map(source, KINDS)]
+        return [FuzzCheck, FuzzModel, FuzzEditModel, *map(source, KINDS)]
 
 
 async def comfy_entrypoint() -> Fuzz:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -14,8 +15,13 @@ from torch import Tensor
 
 from ....guidance_core import add_image_guidance
 from ..conditioning.concept import Conditioning
+from ..page.messages import input_name
+from ..page.no_numbers import advice_on
+from ..page.progress import show_text
 from ..run.batched_call import COUNT_KEY, BatchedCall, count_added
 from ..run.patches import PREFIX, Patch, declare
+
+logger = logging.getLogger("semantic_steering")
 
 GUIDER = declare(
     Patch(
@@ -33,14 +39,15 @@ class TwoScaleGuider(comfy.samplers.CFGGuider):
     """The host's guider with the picture on positive and negative, and guidance by the picture added to its own.
 
     `cfg` is the text scale. The third conditioning, the negative with a picture of zeros, is evaluated in the same
-    batched call. At an image scale of 1 it has no weight: then this is the host's guider, bit for bit.
+    batched call. At an image scale of 1 it has no weight: then this is the host's guider, bit for bit. node: the id of
+    the node that says where a run ended in no numbers.
     """
 
     def __init__(
         self, model: Any, positive: Conditioning, negative: Conditioning, image: Tensor, text_scale: float,
-        image_scale: float,
+        image_scale: float, node: str | None = None,
     ):  # fmt: skip
-        self.image_scale = image_scale
+        self.image_scale, self.node = image_scale, node
         self.third = not math.isclose(image_scale, 1.0)
         if self.third:
             model = model.clone()
@@ -50,6 +57,14 @@ class TwoScaleGuider(comfy.samplers.CFGGuider):
         if self.third:
             self.inner_set_conds({WITHOUT_IMAGE: _with_image(negative, torch.zeros_like(image))})
         self.set_cfg(text_scale)
+
+    def outer_sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        samples = super().outer_sample(*args, **kwargs)
+        settings = [input_name("InstructPix2PixGuider", name) for name in ("text_scale", "image_scale")]
+        for line in advice_on(samples, settings):
+            logger.warning("InstructPix2Pix Guider: %s", line)
+            show_text(line, self.node)
+        return samples
 
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None

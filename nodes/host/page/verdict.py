@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ....guidance_core import EditSize
 from .messages import Message, input_name, joined, lines, message
+from .no_numbers import advice_on, not_numbers
 
 # Of how far the picture moved along an edit, as a share of its norm: below UNSEEN it is mostly not seen, from CLEAR on
 # mostly seen, in between sometimes. Above TOO_FAR, without guidance, other things change too; with guidance no bound
@@ -85,12 +88,14 @@ class Evaluations:
 
 
 def verdict(
-    concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool, notes: Sequence[Message] = ()
-) -> Message:
+    concepts: Sequence[Acted], steps: int, evaluations: Evaluations, guided: bool, notes: Sequence[Message] = (),
+    result: Tensor | None = None,
+) -> Message:  # fmt: skip
     """A line for each concept, what to change under those that act too little or too much to be seen as wanted, and the
     cost in the last line if there are several.
 
-    steps: of the run; guided: whether there is a guidance; notes: what else the user should know, a line each.
+    steps: of the run; guided: whether there is a guidance; notes: what else the user should know, a line each; result:
+    of the run.
     """
     said: list[str] = []
     for concept in concepts:
@@ -102,7 +107,13 @@ def verdict(
         said += [message("advice", advice=advice) for advice in _advice(concept, guided)]
     if len(concepts) != 1:
         said.append(evaluations.text)
-    return lines([*said, *notes])
+    told = any(concept.size is not None and math.isnan(concept.size.share) for concept in concepts)
+    broken = [] if result is None or told else advice_on(result, _strongest(guided))
+    return lines([*said, *notes, *broken])
+
+
+def _strongest(guided: bool) -> list[str]:
+    return [*(["cfg"] if guided else []), concept_input("scale")]
 
 
 def _what(concept: Acted, steps: int) -> list[Message]:
@@ -126,8 +137,7 @@ def _advice(concept: Acted, guided: bool) -> list[str]:
         return [concept.missed]
     size, hints = concept.size, [*concept.hints]
     if size is not None and math.isnan(size.share):
-        what = joined("or", [*(["cfg"] if guided else []), concept_input("scale")])
-        return [message("not_numbers", what=what)]
+        return [not_numbers(_strongest(guided))]
     if size is None or size.share == 0:
         return [*hints, message("no_difference", base=concept.base)]
     if size.moved is None or concept.swept:

@@ -70,7 +70,7 @@ def patch_model(
         if run.acting:
             run.clock.finish()
             samples = run.leave(samples)
-        text = run.verdict()
+        text = run.verdict(samples)
         logger.info("SEGA: %s", text.replace("\n", " "))
         show_text(text, steering.page.node)
         return tell(samples, text)

@@ -66,15 +66,18 @@ class Report:
             titles = [entry.title for entry in self.given]
             show_preview(live_activity(self.layout, finding.before, maps, titles), self.page.node)
 
-    def verdict(self, active: Mapping[int, Acted], steps: int, again: Sequence[Message]) -> Message:
+    def verdict(
+        self, active: Mapping[int, Acted], steps: int, again: Sequence[Message], result: Tensor | None
+    ) -> Message:
         """What the finished run did, for people. active: for each concept that could act, by its place, all but its
-        size; steps: of the run; again: lines about what was evaluated once more. Waits for the device."""
+        size; steps: of the run; again: lines about what was evaluated once more; result: of the run. Waits for the
+        device."""
         sizes = self.measure.sizes()
         acted = [
             replace(active[place], size=sizes.get(place)) if place in active else switched_off(entry)
             for place, entry in enumerate(self.given)
         ]
-        return verdict(acted, steps, self.evaluations, self.guided, [*self.notes, *again])
+        return verdict(acted, steps, self.evaluations, self.guided, [*self.notes, *again], result)
 
 
 def switched_off(entry: ConceptInput) -> Acted:

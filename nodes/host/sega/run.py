@@ -155,8 +155,8 @@ class SEGARun(OfOneRun):
         nu = {self.acting[i].place: nu for i, nu in self.nu.items()}
         return continuing.leave(samples, self.steering, self.clock.levels[-1], nu)
 
-    def verdict(self) -> Message:
-        """What the finished run did, for people."""
+    def verdict(self, result: Tensor | None = None) -> Message:
+        """What the finished run did, for people. result: its samples."""
         active = {
             acting.place: acting.told(self.clock.levels, base, self.aimed.scales(i) if self.aimed else None)
             for i, (acting, base) in enumerate(zip(self.acting, self.bases, strict=True))
@@ -165,7 +165,7 @@ class SEGARun(OfOneRun):
             message("base_again", base=name.replace("_", " "), keys=", ".join(sorted(keys)).replace("_", " "))
             for name, keys in self.conds.apart.items()
         ]
-        return self.report.verdict(active, len(self.clock.levels) - 1, again)
+        return self.report.verdict(active, len(self.clock.levels) - 1, again, result)
 
     def _predict_noise(
         self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None

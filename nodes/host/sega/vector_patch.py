@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +14,20 @@ from torch import Tensor
 
 from ....guidance_core import at_sigma
 from ..conditioning.checks import check_latent
+from ..page.messages import input_name
+from ..page.no_numbers import advice_on
+from ..page.progress import show_text
 from ..run.patches import PREFIX, Patch, add_outer_sample, declare
 from .vectors import RECORD_AGAIN, ConceptVectors
+
+logger = logging.getLogger("semantic_steering")
 
 VECTORS = declare(Patch(f"{PREFIX}vectors", "concept vectors", "SEGA Apply Vectors", windowed=True))
 
 
-def with_vectors(model: Any, vectors: ConceptVectors, scale: float) -> Any:
-    """A clone of a MODEL to which scale·γ is added in every run. Raises ValueError for another model's vectors."""
+def with_vectors(model: Any, vectors: ConceptVectors, scale: float, node: str | None = None) -> Any:
+    """A clone of a MODEL to which scale·γ is added in every run. node: the id of the node that says where a run ended
+    in no numbers. Raises ValueError for another model's vectors."""
     if not math.isfinite(scale):
         raise ValueError(f"scale is {scale}; it must be a finite number (1 = as recorded)")
     patched = model.clone()
@@ -37,7 +44,11 @@ def with_vectors(model: Any, vectors: ConceptVectors, scale: float) -> Any:
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.PREDICT_NOISE, VECTORS.key, predict, guider.model_options, is_model_options=True
         )
-        return executor(noise, latent_image, *args, **kwargs)
+        samples = executor(noise, latent_image, *args, **kwargs)
+        for line in advice_on(samples, [input_name("SEGAApplyVectors", "scale"), "cfg"]):
+            logger.warning("SEGA Apply Vectors: %s", line)
+            show_text(line, node)
+        return samples
 
     add_outer_sample(patched, VECTORS, outer_sample)
     return patched

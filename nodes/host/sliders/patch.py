@@ -23,7 +23,8 @@ from torch import Tensor
 from ....guidance_core import Window, edges_crossed
 from ..lora.fitting import Layers
 from ..lora.shapes import INSTEAD
-from ..page.messages import Message, lines, message
+from ..page.messages import Message, input_name, lines, message
+from ..page.no_numbers import advice_on
 from ..page.progress import show_text
 from ..page.told import tell
 from ..page.verdict import window_message
@@ -101,12 +102,12 @@ class Slider:
         window = self.window.in_sigmas(model_sampling.percent_to_sigma)
         return ActingSlider(self.layers.model, self.strengths, window, self.apply_to == "positive")
 
-    def verdict(self, acting: ActingSlider, levels: list[float]) -> Message:
-        """What the slider did in a run with these noise levels, for people."""
+    def verdict(self, acting: ActingSlider, levels: list[float], result: Tensor) -> Message:
+        """What the slider did in a run with these noise levels and this result, for people."""
         steps = acting.window.steps(levels)
         active = message("active", steps=steps, total=len(levels) - 1)
         if steps:
-            return active
+            return lines([active, *advice_on(result, [input_name("SliderLoRALoader", "strength"), "cfg"])])
         missed = window_message("window_without_step", "SliderLoRALoader")
         return lines([active, message("advice", advice=missed)])
 
@@ -139,7 +140,7 @@ def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: A
     run.register()
     samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     for slider, acting in zip(sliders, run.sliders, strict=True):
-        text = slider.verdict(acting, sigmas.tolist())
+        text = slider.verdict(acting, sigmas.tolist(), samples)
         if slider.node is not None:
             show_text(text, slider.node)
         samples = tell(samples, message("named", name=slider.layers.label, what=text))

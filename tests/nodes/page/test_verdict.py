@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 
 import comfy.model_management
@@ -12,7 +11,6 @@ import slider_runs
 import tiny_models
 import torch
 from PIL import Image
-from said import words
 from semantic_steering.guidance_core import EditSize, Window
 from semantic_steering.nodes.host.lora import fitting as lora_files
 from semantic_steering.nodes.host.page import previews
@@ -253,37 +251,6 @@ def test_advice_for_a_window_after_the_runs_end():
     steered = patch_model(model, (tiny_models.concept(TARGET, start=0.8),), SEGASettings(), runs.append)
     tiny_models.sample_cfg(steered, POSITIVE, NEGATIVE, sigmas=tiny_models.schedule(model, 10)[:5])
     assert runs[0].verdict().split("\n")[1] == "→ its window begins after this run ends: lower start_percent"
-
-
-class Page_:
-    """Keeps what a page would be sent."""
-
-    client_id = "here"
-
-    def __init__(self):
-        self.texts, self.pictures, self.runners = [], [], []
-        self.sockets_metadata = {"here": {"feature_flags": {"supports_preview_metadata": True}}}
-
-    def send_sync(self, event, data, sid):
-        assert sid == "here"
-        if not isinstance(event, str):
-            self.pictures.append(data)
-            return
-        assert event == "semantic-steering.text"
-        assert data["prompt"] == "prompt"
-        self.texts.append((data["node"], words(json.loads(json.dumps(data["text"])))))
-        self.runners.append(data["runner"])
-
-
-@pytest.fixture
-def page(monkeypatch):
-    from comfy_execution.utils import CurrentNodeContext
-    from server import PromptServer
-
-    sent = Page_()
-    monkeypatch.setattr(PromptServer, "instance", sent, raising=False)
-    with CurrentNodeContext("prompt", "7"):
-        yield sent
 
 
 def test_it_is_told_under_the_node_and_by_which_run(page):

@@ -1,4 +1,4 @@
-"""A ComfyUI pack for tests/server/test_fuzz.py: a node with the faults that a campaign is there for."""
+"""A ComfyUI pack for tests/server/test_fuzz.py and test_faults.py: nodes with the faults that those are there for."""
 
 import time
 
@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 
 from . import own
+from .leaving import FaultyModel
 
 
 class Faulty(io.ComfyNode):
@@ -30,7 +31,7 @@ class Faulty(io.ComfyNode):
 
 class FaultyPack(ComfyExtension):
     async def get_node_list(self):
-        return [Faulty]
+        return [Faulty, FaultyModel]
 
 
 async def comfy_entrypoint():

@@ -1,0 +1,20 @@
+"""What is said where a run ended in values that are no numbers: a black picture, or none at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .messages import Message, joined, message
+
+
+def not_numbers(settings: Sequence[str]) -> Message:
+    """settings: what to lower, the most likely first."""
+    return message("not_numbers", what=joined("or", settings))
+
+
+def advice_on(result: Tensor, settings: Sequence[str]) -> list[Message]:
+    """A line about a run's result; none where all its values are numbers. Waits for the device."""
+    return [] if bool(torch.isfinite(result).all()) else [message("advice", advice=not_numbers(settings))]
