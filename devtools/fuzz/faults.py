@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..host import has_accelerator
 from ..server.client import Client, Prompt
 from ..server.server import PACK, Server
 from .campaign import counted
@@ -21,6 +22,12 @@ KINDS = ("cancel", "interrupt", "error", "memory")
 EACH = ("evaluation", "progress")
 STEPS = 3  # so that there is a first, a middle and a last one
 LOADERS = ("CheckpointLoaderSimple", "FuzzEditModel")
+# For caches, memory and previews: with each of them the bits must be those of none.
+FLAGS = (
+    ("--cache-none",), ("--cache-lru", "3"), ("--cache-classic",), ("--disable-smart-memory",),
+    ("--preview-method", "latent2rgb"), ("--disable-mmap",),
+    *((("--lowvram",), ("--novram",)) if has_accelerator() else ()),  # ComfyUI does not take them on a CPU
+)  # fmt: skip
 COUNTED = ("live", "threads", "files")  # of the state
 
 Fault = tuple[str, int, str]  # point, which time, kind
@@ -42,21 +49,30 @@ class Scene:
 
 @dataclass
 class FaultReport:
-    """What the matrix found so far. ended: by what a fault led to."""
+    """What the matrix found so far. ended: by what a fault led to; flags: in how many scenes each changed no bits."""
 
     faults: int = 0
     scenes: int = 0
     points: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
     findings: list[dict[str, Any]] = field(default_factory=list)
 
     def content(self) -> dict[str, Any]:
-        return {**vars(self), "points": dict(self.points), "ended": dict(self.ended)}
+        return {**vars(self), "points": dict(self.points), "ended": dict(self.ended), "flags": dict(self.flags)}
+
+    def under(self, flags: tuple[str, ...], expected: dict[str, Any], found: dict[str, Any]) -> None:
+        """Compare how the scenes end under start flags with how they end without."""
+        for name, result in expected.items():
+            self.flags[" ".join(flags)] += found[name] == result
+            if found[name] != result:
+                self.findings.append({"scene": name, "fault": flags, "kind": "other bits", "what": [found[name][0]]})
 
     def lines(self) -> list[str]:
         return [
             f"{self.faults} faults in {self.scenes} scenes: {counted(self.ended)}",
             f"  at {counted(self.points)}",
+            f"  scenes with the same bits: {counted(self.flags)}",
             *(f"{entry['scene']}, {entry['fault']}: {entry['kind']}: {entry['what'][:5]}" for entry in self.findings),
         ]
 
@@ -88,6 +104,10 @@ class Faults:
             self.report.scenes += 1
         return self.report
 
+    def bits(self) -> dict[str, tuple[str, dict[str, str]]]:
+        """By scene, how it ends, and the bits of its results."""
+        return {name: self.result(prompt) for name, prompt in self.prompts()}
+
     def prompts(self) -> Iterator[tuple[str, Prompt]]:
         """For each of the pack's nodes: alone among stock nodes; then with all its sockets linked, as far as it takes
         them together, on a model that other packs patch before and after it."""
@@ -107,19 +127,19 @@ class Faults:
         return graph.nodes
 
     def _runs(self, name: str, linked: list[str]) -> bool:
-        return self._result(self._around(name, linked))[0] == "ran"
+        return self.result(self._around(name, linked))[0] == "ran"
 
     def scene(self, name: str, prompt: Prompt) -> Scene | None:
         """How a prompt is without a fault; None, and a finding, where that is not the same each time."""
-        self._result(prompt)  # a first run makes what later ones keep: models, libraries, threads
+        self.result(prompt)  # a first run makes what later ones keep: models, libraries, threads
         self._state()
         self._set(None, self._made(prompt))
-        self._result(prompt)
+        self.result(prompt)
         points = self._points()
         runs = []
         for _ in range(2):
             self._set(None, self._anew(prompt, points["nodes"].get("evaluation", [])))
-            runs.append((*self._result(prompt), self._state(unloaded=False), self._state()))
+            runs.append((*self.result(prompt), self._state(unloaded=False), self._state()))
         (ended, bits, loaded, state), again = runs
         if ended != "ran":
             self._found(name, None, prompt, "it does not run", [ended])
@@ -142,7 +162,7 @@ class Faults:
         """Run a scene into a fault, compare what is left, run it well, and compare again."""
         point = fault[0]
         self._set(fault, self._anew(scene.prompt, scene.nodes[point]))
-        ended, bits = self._result(scene.prompt)
+        ended, bits = self.result(scene.prompt)
         came = self._points()["came"]
         self.report.faults += came
         self.report.points[point] += came
@@ -151,7 +171,7 @@ class Faults:
             self._found(scene.name, fault, scene.prompt, "it ran on to other bits", [])
         self._compare(scene, fault, f"after it {ended}", self._state(unloaded=False))
         self._set(None, [])
-        ended, bits = self._result(scene.prompt)
+        ended, bits = self.result(scene.prompt)
         if (ended, bits) != ("ran", scene.bits):
             self._found(scene.name, fault, scene.prompt, f"the next run has other bits ({ended})", [])
         wrong = different(scene.state, self._state())
@@ -182,7 +202,7 @@ class Faults:
             found |= more
         return sorted(found)
 
-    def _result(self, prompt: Prompt) -> tuple[str, dict[str, str]]:
+    def result(self, prompt: Prompt) -> tuple[str, dict[str, str]]:
         """How a prompt ended, and the bits of what was looked at."""
         number = self.client.queue(prompt)
         entry = self.client.finished(number)
