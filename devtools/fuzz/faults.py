@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..host import has_accelerator
@@ -31,6 +32,7 @@ FLAGS = (
 COUNTED = ("live", "threads", "files")  # of the state
 
 Fault = tuple[str, int, str]  # point, which time, kind
+Result = tuple[str, dict[str, str]]  # how a prompt ended, and the bits of what was looked at
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,6 @@ class FaultReport:
     def content(self) -> dict[str, Any]:
         return {**vars(self), "points": dict(self.points), "ended": dict(self.ended), "flags": dict(self.flags)}
 
-    def under(self, flags: tuple[str, ...], expected: dict[str, Any], found: dict[str, Any]) -> None:
-        """Compare how the scenes end under start flags with how they end without."""
-        for name, result in expected.items():
-            self.flags[" ".join(flags)] += found[name] == result
-            if found[name] != result:
-                self.findings.append({"scene": name, "fault": flags, "kind": "other bits", "what": [found[name][0]]})
-
     def lines(self) -> list[str]:
         return [
             f"{self.faults} faults in {self.scenes} scenes: {counted(self.ended)}",
@@ -85,6 +80,7 @@ class Faults:
         self.nodes = nodes_of(server.client, pack)
         self.random, self.pack = random.Random(seed), pack
         self.report = FaultReport()
+        self._expected: dict[str, Result] = {}
 
     def run(self, until: float, most: int | None = None) -> FaultReport:
         """Every scene with all its faults; most: of each, by chance, and no scene begins after `until`."""
@@ -102,10 +98,23 @@ class Faults:
             for fault in faults:
                 self.one(scene, fault)
             self.report.scenes += 1
+        self._expected = self.results()
         return self.report
 
-    def bits(self) -> dict[str, tuple[str, dict[str, str]]]:
-        """By scene, how it ends, and the bits of its results."""
+    def under_flags(self, base: Path) -> None:
+        """After `run`: the same scenes on servers with start flags, in the base directory that its server had."""
+        for flags in FLAGS:
+            with Server(base, flags=flags) as server:
+                found = Faults(server, 0, self.pack).results()
+            for name, result in self._expected.items():
+                self.report.flags[" ".join(flags)] += found[name] == result
+                if found[name] != result:
+                    self.report.findings.append(
+                        {"scene": name, "fault": flags, "kind": "other bits", "what": [found[name][0]]}
+                    )
+
+    def results(self) -> dict[str, Result]:
+        """Of every scene."""
         return {name: self.result(prompt) for name, prompt in self.prompts()}
 
     def prompts(self) -> Iterator[tuple[str, Prompt]]:
@@ -202,8 +211,8 @@ class Faults:
             found |= more
         return sorted(found)
 
-    def result(self, prompt: Prompt) -> tuple[str, dict[str, str]]:
-        """How a prompt ended, and the bits of what was looked at."""
+    def result(self, prompt: Prompt) -> Result:
+        """Run a prompt."""
         number = self.client.queue(prompt)
         entry = self.client.finished(number)
         self.client.forget(number)

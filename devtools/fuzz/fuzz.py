@@ -14,7 +14,7 @@ from ..paths import given
 from ..server import random_checkpoint
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated, link
 from .campaign import Campaign, Report
-from .faults import FLAGS, FaultReport, Faults
+from .faults import FaultReport, Faults
 from .soak import Soak, SoakReport
 
 HOST = Path(__file__).parent / "host"
@@ -60,13 +60,15 @@ def main() -> int:
             base = prepared(Path(folder), random_checkpoint.write(Path(folder) / "random.safetensors"))
             # The default cache keeps what it can until memory is short: then growth would say nothing.
             with Server(base, flags=("--cache-classic",) if options.soak else ()) as server:
-                kind = Faults if options.faults else Soak if options.soak else Campaign
-                run = kind(server, options.seed)
+                if options.faults:
+                    run = Faults(server, options.seed)
+                elif options.soak:
+                    run = Soak(server, options.seed)
+                else:
+                    run = Campaign(server, options.seed)
                 run.run(until, options.most)
-                expected = run.bits() if isinstance(run, Faults) else {}
-            for flags in FLAGS if isinstance(run, Faults) else ():
-                with Server(base, flags=flags) as server:
-                    run.report.under(flags, expected, Faults(server, options.seed).bits())
+            if isinstance(run, Faults):
+                run.under_flags(base)
     except (ServerError, ConnectionError) as problem:
         say(str(problem))
         return 1
@@ -76,7 +78,7 @@ def main() -> int:
     finally:
         if run is not None:
             report(run.report, options.json)
-    return 1 if run.report.findings else 0
+    return 1 if run is None or run.report.findings else 0
 
 
 def report(found: Report | FaultReport | SoakReport, file: Path | None) -> None:
