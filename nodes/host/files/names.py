@@ -1,4 +1,4 @@
-"""Names of files, as a prompt gives them."""
+"""Names of files, as a prompt gives them, and of what is in them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import PurePath
 
 LONGEST = 200  # bytes of a name; most systems take 255, of which number and ending need some
+LONGEST_SHOWN = 60  # letters
 NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of what is no letter: controls, half letters, new lines
 NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 # What Windows takes for a device, whatever ending follows.
@@ -18,6 +19,12 @@ def shown(value: object) -> str:
     """A value as a text for people shows it, which may be a megabyte long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def short(name: object, longest: int = LONGEST_SHOWN) -> str:
+    """A name that a prompt or a file gives, in a line that people can read."""
+    line = " ".join(str(name).split())
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 def check_read(name: str, what: str, folders: str) -> None:

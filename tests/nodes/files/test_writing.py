@@ -153,3 +153,11 @@ def test_a_save_takes_the_next_number_and_removes_what_was_left(tmp_path, monkey
     saves = [vector_files.save(vectors, "a", {}) for _ in range(2)]
     assert saves == ["a_00002_.sega.safetensors", "a_00003_.sega.safetensors"]
     assert sorted(os.listdir(tmp_path)) == [".a_00001_.sega.safetensors.part", *saves]
+
+
+def test_what_a_file_says_of_its_concepts_is_told_shortly():
+    """A header may hold millions of names, and each a million letters."""
+    concepts = tuple({"name": f"a\n{i}" + "x" * 10**4} for i in range(10**3))
+    vectors = ConceptVectors(torch.ones(1, 1, 4, 8, 8), (1.0,), ModelIdentity("SD15", "EPS", 14.6, None), concepts, 0)
+    names = str(vectors.summary).partition(";")[0].split(", ")
+    assert names == [f"{f'a {i}':x<57}..." for i in range(16)]
