@@ -3,17 +3,15 @@
 // `grow` without a run. A DOM widget, because both of the page's renderers show those; nothing of it is saved.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { fileOf, heatOf, idOf, isRecord, runOf } from "./given.js";
 import { asElements, nodeAt } from "./graph.js";
 import { load as loadLanguage, words } from "./language.js";
 import { maskOf, outlineOf, readHeat, shareOf } from "./diffedit_outline.js";
 
 /** @typedef {import("comfyui").Node} Node */
 /** @typedef {import("./diffedit_outline.js").Heat} Heat */
-/** @typedef {{filename: string, subfolder: string, type: string}} File */
-/**
- * What nodes/diffedit.py sends: a backdrop for each picture, their heat maps, and the settings of the run.
- * @typedef {{pictures: File[], heat: File, threshold: number, grow: number}} Run
- */
+/** @typedef {import("./given.js").File} File */
+/** @typedef {import("./given.js").Run} Run */
 
 const HEIGHT = 220; // at least, like the page's own previews
 const SIDE = 1024; // of the drawing's longer side: the lines are sharp over a small picture too
@@ -70,9 +68,9 @@ class Panel {
     }
   }
 
-  /** @param {Record<string, unknown[] | undefined>} output of a run, from the server or from the page's own store */
+  /** @param {unknown} output of a run, from the server or from the page's own store */
   async show(output) {
-    const run = /** @type {Run | undefined} */ (output.outline?.[0]);
+    const run = runOf(output);
     if (!run || run === this.#run) return;
     this.#run = run;
     this.#heat = this.#shown = undefined;
@@ -111,7 +109,9 @@ class Panel {
     const [run, heat] = [this.#run, this.#heat];
     if (!run || !heat) return;
     this.#index = index % heat.count;
-    const image = await load(api.apiURL(address(run.pictures[this.#index]))).catch(() => null);
+    const file = run.pictures[this.#index];
+    const found = file && (await load(api.apiURL(address(file))).catch(() => null));
+    const image = found && Number.isInteger(found.naturalWidth / heat.width) ? found : null; // whole cells
     if (!image) this.#caption.textContent = words(GONE);
     if (!image || run !== this.#run || index % heat.count !== this.#index) return;
     this.#shown = { image, glow: glowOf(heat, this.#index) };
@@ -260,6 +260,7 @@ app.registerExtension({
 
   /** Outputs that come back with a workflow: another tab, undo, the history. Keys: id, or subgraph:id. */
   onNodeOutputsUpdated(outputs) {
+    if (!isRecord(outputs)) return;
     for (const [key, output] of Object.entries(outputs)) {
       const [id, subgraph] = key.split(":").reverse();
       const node = (subgraph ? app.rootGraph.subgraphs.get(subgraph) : app.rootGraph)?.getNodeById(id);
@@ -269,15 +270,17 @@ app.registerExtension({
 
   async setup() {
     await loadLanguage();
-    api.addEventListener("executed", ({ detail: { node, output } }) => {
-      const place = String(node).split(":");
-      const outer = place.length > 1 && output?.outline ? app.rootGraph.getNodeById(place[0]) : null;
+    api.addEventListener("executed", ({ detail }) => {
+      const place = (idOf(detail?.node) ?? "").split(":");
+      const image = fileOf(detail?.output?.images?.[0]);
+      if (place.length < 2 || !image || !runOf(detail.output)) return;
+      const outer = app.rootGraph.getNodeById(place[0]);
       if (!outer) return;
-      load(api.apiURL(address(output.images[0]))).then((image) => showOutside(outer, image), () => {}); // it is gone
+      load(api.apiURL(address(image))).then((image) => showOutside(outer, image), () => {}); // it is gone
     });
     api.addCustomEventListener("semantic-steering.heat", (event) => {
-      const { node, picture } = /** @type {CustomEvent<{node: string, picture: string}>} */ (event).detail;
-      panels.get(nodeAt(node))?.preview(picture);
+      const told = heatOf(/** @type {CustomEvent<unknown>} */ (event).detail);
+      if (told) panels.get(nodeAt(told.node))?.preview(told.picture);
     });
   },
 });

@@ -9,6 +9,7 @@
 
 /**
  * Read the one tensor of a safetensors file: 8 bytes for the header's length, the header, the values.
+ * Throws what JSON and arrays throw, and an Error for one that holds no maps.
  * @param {ArrayBuffer} file
  * @returns {Heat}
  */
@@ -18,7 +19,10 @@ export function readHeat(file) {
   const [count, height, width] = heat.shape;
   const [start, end] = heat.data_offsets;
   // slice: the values need not begin at a multiple of four bytes
-  return { count, height, width, values: new Float32Array(file.slice(8 + length + start, 8 + length + end)) };
+  const values = new Float32Array(file.slice(8 + length + start, 8 + length + end));
+  const sides = [count, height, width].every((side) => Number.isInteger(side) && side > 0);
+  if (!sides || values.length !== count * height * width) throw new Error(`no heat maps: ${heat.shape}`);
+  return { count, height, width, values };
 }
 
 /**

@@ -2,6 +2,7 @@
 // The page's language for what our nodes say: locales/<language>/main.json, in English where that has no sentence.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { recordAt } from "./given.js";
 import { say } from "./report_text.js";
 
 /** @typedef {import("./report_text.js").Language} Language */
@@ -17,11 +18,11 @@ export function load() {
   loading ??= (async () => {
     const all = await (await api.fetchApi("/i18n")).json();
     const locale = /** @type {string} */ (app.extensionManager.setting.get("Comfy.Locale"));
-    const language = (/** @type {any} */ found) => ({
-      sentences: found?.semanticSteering ?? {},
-      nodeDefs: found?.nodeDefs,
+    const language = (/** @type {string} */ name) => ({
+      sentences: recordAt(all, name, "semanticSteering"),
+      nodeDefs: recordAt(all, name, "nodeDefs"),
     });
-    languages = [language(all[locale]), language(all.en)];
+    languages = [language(locale), language("en")];
   })();
   return loading;
 }
@@ -34,8 +35,8 @@ export function words(text) {
 /**
  * @param {string} node its type
  * @param {string} input
- * @returns {{placeholder?: string, choices?: Record<string, string>}} the texts of an input, as far as there are any
+ * @returns {Record<string, unknown>} `placeholder` and `choices` of an input, as far as there are any
  */
 export function textsOf(node, input) {
-  return languages[0].nodeDefs?.[node]?.inputs?.[input] ?? {};
+  return recordAt(languages[0].nodeDefs, node, "inputs", input);
 }

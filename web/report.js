@@ -6,16 +6,15 @@
 // where it is not. It is kept in the node's properties, so in the workflow file.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { entriesOf, entryOf, idOf, recordAt, reportsOf, toldOf, workflowOf } from "./given.js";
 import { asElements, isOurs, nodeAt } from "./graph.js";
 import { load, words } from "./language.js";
 import { isOff, nodesOf, statesOf } from "./report_text.js";
 
 /** @typedef {import("./report_text.js").Text} Text */
 /** @typedef {import("./report_text.js").Saved} Saved */
-/** What the server sends, see nodes/host/page/progress.py.
- *  @typedef {{node: string, runner: string, prompt: string, text: Text, passing: boolean}} Told */
-/** What a node keeps: a text, of which run, and the states of the node itself and of the one that ran.
- *  @typedef {{runner: string, state: string, ran: string, text: Text}} Entry */
+/** @typedef {import("./given.js").Told} Told */
+/** @typedef {import("./given.js").Entry} Entry */
 
 const PROPERTY = "semantic_steering_report";
 const STORE = "semantic-steering.reports"; // what this tab knows, over a reload
@@ -25,7 +24,7 @@ const LASTS = 15000; // milliseconds that a notice stays
 const MARGIN = 10; // pixels around a widget in the classic renderer
 
 /** Texts by the state of the node that ran. @type {Map<string, Entry[]>} */
-const remembered = new Map(JSON.parse(sessionStorage.getItem(STORE) ?? "[]"));
+const remembered = new Map(reportsOf(sessionStorage.getItem(STORE)));
 /** Progress, by the node's id. @type {Map<string, Text>} */
 const passing = new Map();
 /** What was queued, by the prompt's id. @type {Map<string, Promise<{id?: string, states: Map<string, string>} | null>>} */
@@ -111,9 +110,8 @@ function remember(entry) {
  * @param {string} id
  * @returns {Entry[]} what the graph itself has of a node
  */
-function entriesOf(id) {
-  const kept = nodeAt(id).properties[PROPERTY];
-  return Array.isArray(kept) ? kept : []; // a file may hold anything
+function keptBy(id) {
+  return entriesOf(nodeAt(id).properties[PROPERTY]);
 }
 
 /** Show under every node what belongs to the graph's state. @param {Saved} [workflow] it, if it is at hand */
@@ -123,7 +121,7 @@ function refresh(workflow = /** @type {any} */ (app.rootGraph.serialize())) {
   if (!ours.length) return;
   const states = statesOf(workflow);
   // A file's own, where nothing was run since it was opened.
-  ours.flatMap(entriesOf).filter(({ ran }) => !remembered.has(ran)).forEach(remember);
+  ours.flatMap(keptBy).filter(({ ran }) => !remembered.has(ran)).forEach(remember);
   for (const id of ours) {
     const node = nodeAt(id);
     /** @type {Entry[]} */
@@ -134,7 +132,7 @@ function refresh(workflow = /** @type {any} */ (app.rootGraph.serialize())) {
       }
     }
     if (now.length) keep(id, now);
-    const entries = now.length ? now : entriesOf(id);
+    const entries = now.length ? now : keptBy(id);
     const progress = passing.get(id);
     if (progress !== undefined) panelOf(node).show(words(progress), false);
     else if (isOff(nodes.get(id)) || !entries.length) panels.get(node)?.show("", false);
@@ -159,7 +157,7 @@ function written(id, entries, old) {
   const runs = entries.filter(({ runner }) => runner !== id);
   const lines = own.map(({ text }) => words(text));
   for (const { runner, text } of runs) {
-    const title = nodeAt(runner)?.title ?? runner;
+    const title = String(nodeAt(runner)?.title ?? runner); // of a file, where it may be anything
     lines.push(runs.length > 1 ? `${words({ id: "run_of", values: { title, node: runner } })}\n${words(text)}` : words(text));
   }
   return [...(old ? [words({ id: "last_run", values: {} })] : []), ...lines].join("\n");
@@ -186,7 +184,7 @@ function keep(id, entries) {
  * @param {string} prompt
  */
 function asQueued(prompt) {
-  const found = queued.get(prompt) ?? lookUp(prompt);
+  const found = queued.get(prompt) ?? lookUp(prompt).catch(() => null);
   queued.set(prompt, found);
   return found;
 }
@@ -194,11 +192,10 @@ function asQueued(prompt) {
 /** @param {string} prompt */
 async function lookUp(prompt) {
   const running = await (await api.fetchApi("/queue")).json();
-  /** @type {any} */
-  let item = running.queue_running?.find((/** @type {any[]} */ entry) => entry[1] === prompt);
-  item ??= (await (await api.fetchApi(`/history/${prompt}`)).json())[prompt]?.prompt;
-  /** @type {Saved & {id?: string} | undefined} */
-  const workflow = item?.[3]?.extra_pnginfo?.workflow;
+  const item =
+    entryOf(running?.queue_running, prompt) ??
+    recordAt(await (await api.fetchApi(`/history/${encodeURIComponent(prompt)}`)).json(), prompt).prompt;
+  const workflow = workflowOf(recordAt(Array.isArray(item) ? item[3] : null, "extra_pnginfo").workflow);
   return workflow ? { id: workflow.id, states: statesOf(workflow) } : null;
 }
 
@@ -228,7 +225,7 @@ async function begin(prompt, runner) {
   passing.delete(runner);
   if (state === undefined || !remembered.delete(state)) return;
   for (const id of nodesOf(/** @type {any} */ (app.rootGraph.serialize())).keys()) {
-    if (isOurs(nodeAt(id))) keep(id, entriesOf(id).filter(({ ran }) => ran !== state));
+    if (isOurs(nodeAt(id))) keep(id, keptBy(id).filter(({ ran }) => ran !== state));
   }
   refresh();
 }
@@ -261,20 +258,23 @@ app.registerExtension({
     after(load);
     let prompt = "";
     api.addEventListener("execution_start", ({ detail }) => {
-      prompt = detail.prompt_id;
+      const id = idOf(detail?.prompt_id);
+      if (id === undefined) return;
+      prompt = id;
       begun.clear();
       previewed.clear();
     });
-    api.addEventListener("b_preview_with_metadata", ({ detail }) => previewed.add(String(detail.displayNodeId)));
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => previewed.add(idOf(detail?.displayNodeId)));
     api.addEventListener("executing", ({ detail }) => {
-      if (!detail) return; // the run is over
-      const [started, runner] = [prompt, String(detail)]; // the step may come when another run has begun
+      const [started, runner] = [prompt, idOf(detail)]; // the step may come when another run has begun
+      if (runner === undefined) return; // the run is over
       begun.add(runner);
       after(() => begin(started, runner));
     });
     const events = /** @type {any} */ (api); // its types know the host's own events only
-    events.addEventListener("semantic-steering.text", (/** @type {CustomEvent<Told>} */ { detail }) => {
-      after(() => tell(detail));
+    events.addEventListener("semantic-steering.text", (/** @type {CustomEvent<unknown>} */ { detail }) => {
+      const told = toldOf(detail);
+      if (told) after(() => tell(told));
     });
     for (const end of /** @type {const} */ (["execution_error", "execution_interrupted", "execution_success"])) {
       api.addEventListener(end, () => {
@@ -286,7 +286,7 @@ app.registerExtension({
         });
       });
     }
-    events.addEventListener("graphChanged", (/** @type {CustomEvent<Saved>} */ { detail }) => refresh(detail));
+    events.addEventListener("graphChanged", (/** @type {CustomEvent<unknown>} */ { detail }) => refresh(workflowOf(detail)));
   },
   afterConfigureGraph() {
     after(load); // the first graph may come before `setup`

@@ -1,6 +1,8 @@
 // @ts-check
 // What nodes say after a run, without the page: sentences from data, and which state of a graph they belong to.
 
+import { textAt } from "./given.js";
+
 /**
  * A sentence as nodes/host/page/messages.py sends it: an id with values, several with a separator, the name of an
  * input, or what has no language.
@@ -9,7 +11,7 @@
  */
 /**
  * A language: `sentences` by id, and the translated `nodeDefs` of the pack.
- * @typedef {{sentences: Record<string, string>, nodeDefs?: Record<string, any>}} Language
+ * @typedef {{sentences: Record<string, unknown>, nodeDefs?: Record<string, unknown>}} Language
  */
 /** What a saved workflow says of a node. @typedef {Record<string, any>} SavedNode */
 /** @typedef {{nodes?: SavedNode[], links?: any[], definitions?: {subgraphs?: any[]}}} Saved */
@@ -29,11 +31,13 @@ export function say(text, language, otherwise = language) {
   if (typeof text !== "object") return String(text);
   if ("input" in text) {
     const [node, input] = text.input.split(".");
-    return language.nodeDefs?.[node]?.inputs?.[input]?.name ?? input;
+    return textAt(language.nodeDefs, node, "inputs", input, "name") ?? input ?? text.input;
   }
-  const sentence = (/** @type {string} */ id) => language.sentences[id] ?? otherwise.sentences[id] ?? id;
-  if ("join" in text) return text.parts.map((part) => say(part, language, otherwise)).join(sentence(text.join));
-  return sentence(text.id).replace(/\{(\w+)\}/g, (_, name) => say(text.values[name] ?? "", language, otherwise));
+  const sentence = (/** @type {string} */ id) => textAt(language.sentences, id) ?? textAt(otherwise.sentences, id);
+  if ("join" in text) return text.parts.map((part) => say(part, language, otherwise)).join(sentence(text.join) ?? " ");
+  const values = new Map(Object.entries(text.values));
+  // An id without a sentence is shown as it is: what is in it is no place for values.
+  return sentence(text.id)?.replace(/\{(\w+)\}/g, (_, name) => say(values.get(name) ?? "", language, otherwise)) ?? text.id;
 }
 
 /** @param {SavedNode | undefined} node whether it takes no part in a run */

@@ -20,7 +20,7 @@ NO_JUNK = {  # which of them a type's values may be
     "CONDITIONING": {"nothing in it"}, "LORA_MODEL": {"no entry", "an entry"}, "FLOAT": NUMBERS, "INT": NUMBERS,
     "STRING": {"a text"}, "SEGA_CONCEPTS": {"a thing", "nothing"}, "CLIP": {"nothing"}, "VAE": {"nothing"},
     "IMAGE": {"nothing"}, "INVERSION": {"a thing"},
-    "SEGA_VECTORS": {"a thing"},
+    "SEGA_VECTORS": {"a thing"}, "COMBO": {"a text"},
 }  # fmt: skip
 # Of each type: what is one, also where it looks like nothing.
 GOOD = {
@@ -33,6 +33,7 @@ GOOD = {
     "FLOAT": [0.5, 1],
     "INT": [1, 2.0],
     "STRING": ["", "a word"],
+    "COMBO": ["", "a choice"],
     "SEGA_CONCEPTS": [(), object()],
     "SIGMAS": [torch.zeros(3)],
 }
@@ -65,6 +66,8 @@ def test_a_value_of_another_kind_is_refused_by_name(kind):
 def test_half_a_letter_is_no_text(text):
     with pytest.raises(ValueError, match=r"^it holds half a letter"):
         node("STRING").execute(text)
+    with pytest.raises(ValueError, match=r"^it holds half a letter"):
+        node("COMBO").execute(text)
 
 
 @pytest.mark.parametrize("value", [6, 2**63, 10**30, 1.5, math.nan, math.inf, -math.inf])
@@ -115,14 +118,14 @@ def test_what_is_not_connected_is_nothing():
 
 
 def test_a_long_value_is_told_shortly():
-    with pytest.raises(ValueError, match=r"^it is 'xxx.{50,60}\.\.\. \(str\)"):
+    with pytest.raises(ValueError, match=r"^it is 'xxx.{90,100}\.\.\. \(str\)"):
         node("MODEL").execute("x" * 10**6)
 
 
 @pytest.mark.parametrize("own", NODES, ids=lambda own: own.__name__)
 def test_every_node_looks_at_what_it_is_given(own):
     inputs = own.define_schema().inputs
-    looked_at = [field.id for field in inputs if field.get_io_type() not in ("COMBO", "BOOLEAN")]
+    looked_at = [field.id for field in inputs if field.get_io_type() != "BOOLEAN"]
     if not looked_at:
         assert own.__name__ == "SEGALoadVectors"
         return

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import Concept, SigmaWindow, Window
+from ..files.names import short
 
 Conditioning = list[list[Any]]  # ComfyUI's [[tensor, {options}], ...]
 
 MAX_CONCEPTS = 16
 LARGEST_SCALE = 20.0
-LONGEST_TITLE = 60  # letters
 # What limits a conditioning to a part of the picture or of the run. The pack applies these to the guidance term
 # itself: the host returns exactly 0 outside them, which would make a difference of estimates meaningless.
 RESTRICTIONS = (
@@ -65,8 +65,7 @@ class ConceptInput:
     @property
     def title(self) -> str:
         """The name in a line that people can read."""
-        line = " ".join(self.name.split())
-        return line if len(line) <= LONGEST_TITLE else f"{line[: LONGEST_TITLE - 3]}..."
+        return short(self.name)
 
     @property
     def strength(self) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import uuid
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 LARGEST_HEADER = 16 << 20  # bytes; a LoRA's has under one million, and each name in it takes time
 MOST_TENSORS = 100_000
 METADATA = "__metadata__"
+PART = ".part"  # the end of a file's name while it is written
+ABANDONED = 24 * 3600  # seconds after which nobody writes to a part any more
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
@@ -58,26 +61,68 @@ def _header(path: str | Path) -> dict[str, Any]:
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> None:
-    """Write a file that is there whole or, after an error or a kill, not at all (a file of that name stays then).
+    """Write a new file that is there whole or, after an error or a kill, not at all.
 
-    Raises OSError, naming the file and what to do.
+    Raises FileExistsError where the name is taken, also by a process that is about to write it; OSError, naming the
+    file and what to do.
     """
     path = Path(path)
     content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(texts or {}))
-    beside = path.with_name(f".{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}{PART}")
     try:
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else the name may come before the content, should the machine stop
-        beside.replace(path)
+        part.touch(exist_ok=False)  # of several processes one makes it, and has the right to the name with it
+        try:
+            _refuse_taken(path)
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # else the name may come before the content, should the machine stop
+            _publish(part, path)
+        finally:
+            with contextlib.suppress(OSError):  # held by a virus scanner, say: a later `remove_abandoned` takes it
+                part.unlink()
+    except FileExistsError:
+        raise
     except OSError as problem:
         raise OSError(
             f"{path.name} cannot be written to {path.parent} ({problem.strerror}; it needs {len(content):,} bytes). "
-            "Free some space or have another folder, then run again: nothing was left there"
+            f"{_advice(problem)}, then run again: nothing was left there"
         ) from problem
-    finally:
-        beside.unlink(missing_ok=True)
+
+
+def _refuse_taken(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path.name} is in {path.parent} already")
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Give a part the file's name, if that is still free. Windows never renames to a name that is taken; elsewhere a
+    rename would replace the file, a link does not."""
+    if os.name != "nt":
+        try:
+            os.link(part, path)
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links, such as exFAT; other processes of ours wait for the part
+            _refuse_taken(path)
+    os.rename(part, path)
+
+
+def _advice(problem: OSError) -> str:
+    if isinstance(problem, PermissionError):
+        return (
+            "Allow ComfyUI to write there, close what holds the file (a virus scanner, a sync) or have another folder"
+        )
+    return "Free some space or have another folder"
+
+
+def remove_abandoned(folder: str | Path) -> None:
+    """Remove what killed processes left of files that they were writing."""
+    for part in Path(folder).glob(f".*.safetensors{PART}"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or held by another program
+            if time.time() - part.lstat().st_mtime > ABANDONED:
+                part.unlink()
 
 
 def fingerprint(path: str | Path) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.lora
 
+from ..files.names import short
 from ..page.messages import Message, joined, message
 from . import contents, naming
 from .adapters import misfit, resizes, tensors
@@ -20,6 +21,7 @@ from .wan_names import diffusers_names
 logger = logging.getLogger("semantic_steering")
 
 MOST_NAMES = 3
+LONGEST_KEY = 200  # letters; those of published files are below, and end in what matters
 Shapes = Mapping[str, tuple[int, ...]]  # of a network's weights, by name
 TWICE = "changes a layer that another of its layers changes already"
 
@@ -76,7 +78,7 @@ class _Part:
 
 def some(names: Iterable[str]) -> str:
     """The first names of a list, and that there are more."""
-    listed = list(names)
+    listed = [short(name, LONGEST_KEY) for name in names]
     return ", ".join(listed[:MOST_NAMES]) + (", …" if len(listed) > MOST_NAMES else "")
 
 

@@ -14,13 +14,14 @@ from comfy.cli_args import args as host_arguments
 from torch import Tensor
 
 from ..files import tensors
+from ..files.names import check_read, check_write, no_file, outside, shown, unreadable
 from ..run.identity import ModelIdentity
 from .vectors import RECORD_AGAIN, ConceptVectors
 
 SUFFIX = ".sega.safetensors"
 FORMAT, VERSION = "semantic-steering concept vectors", 1
 NO_FILE = "no file yet"  # in the list, where there is none
-LONGEST_NAME = 200  # bytes; most systems take 255, of which number and ending need some
+FOLDERS = "input and output folders"
 OUTPUT = " [output]"  # how ComfyUI's own names say that a file is in the output folder
 
 
@@ -28,15 +29,14 @@ def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]
     """Write a *.sega.safetensors file into the output folder; its name relative to it. extra: the workflow and its
     prompt, left out where the host was told to keep them out of files."""
     vectors.check()
-    check_name(filename_prefix)
+    filename_prefix = check_write(filename_prefix, "filename_prefix")
     try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
+        found = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
     except Exception as refused:  # the host's own class for a place outside; OSError for a folder that it cannot make
+        reason = getattr(refused, "strerror", None) or str(refused).partition("\n")[0]
         raise ValueError(
-            f"filename_prefix {filename_prefix!r} leads outside the output folder, or to a folder that cannot be made "
-            f"({str(refused).splitlines()[0]})"
+            f"filename_prefix {shown(filename_prefix)} leads outside the output folder, or to a folder that cannot be "
+            f"made ({reason})"
         ) from refused
     workflow = {} if host_arguments.disable_metadata else {key: json.dumps(value) for key, value in extra.items()}
     header = workflow | {
@@ -44,20 +44,15 @@ def save(vectors: ConceptVectors, filename_prefix: str, extra: Mapping[str, Any]
         "latent_shape": json.dumps(list(vectors.gamma.shape[1:])), "sigmas": json.dumps(vectors.sigmas),
         "concepts": json.dumps(vectors.concepts), "seed": str(vectors.seed),
     }  # fmt: skip
-    file = f"{name}_{counter:05}_{SUFFIX}"
-    tensors.write(Path(folder) / file, {"gamma": vectors.gamma}, header)
-    return str(Path(subfolder) / file)
-
-
-def check_name(filename_prefix: str) -> None:
-    """Refuse a prefix that no file's name can begin with, which the systems say in words of their own."""
-    longest = max(len(part.encode()) for part in filename_prefix.replace("\\", "/").split("/"))
-    if not filename_prefix.isprintable():
-        raise ValueError(f"filename_prefix {filename_prefix!r} holds letters that cannot be printed; leave them out")
-    if longest > LONGEST_NAME:
-        raise ValueError(
-            f"filename_prefix has a name of {longest} bytes in it ({filename_prefix[:40]!r}...); at most {LONGEST_NAME}"
-        )
+    folder, name, counter, subfolder, _ = found
+    tensors.remove_abandoned(folder)
+    while True:
+        file = f"{name}_{counter:05}_{SUFFIX}"
+        try:
+            tensors.write(Path(folder) / file, {"gamma": vectors.gamma}, header)
+            return str(Path(subfolder) / file)
+        except FileExistsError:  # another server has counted the same files
+            counter += 1
 
 
 def names() -> list[str]:
@@ -75,21 +70,23 @@ _listed: dict[str, tuple[int, list[str], list[str]]] = {}
 
 
 def _below(folder: str) -> Iterator[str]:
-    """The vector files in a folder and those below it; a folder is read again once something in it came or went."""
-    try:
-        changed = os.stat(folder).st_mtime_ns
-        if folder not in _listed or _listed[folder][0] != changed:
-            with os.scandir(folder) as entries:
-                inside = [(entry.path, entry.is_dir()) for entry in entries]
-            below = [path for path, is_folder in inside if is_folder]
-            files = [path for path, is_folder in inside if not is_folder and path.endswith(SUFFIX)]
-            _listed[folder] = changed, below, files
-    except OSError:  # gone meanwhile, or not ours to read: the page needs the others
-        return
-    _, below, files = _listed[folder]
-    yield from files
-    for inner in below:
-        yield from _below(inner)
+    """The vector files in a folder and those below it, however deep; a folder is read again once something in it came
+    or went. Links to folders are left out: what is behind them leads outside, or in a circle."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            changed = os.stat(folder).st_mtime_ns
+            if folder not in _listed or _listed[folder][0] != changed:
+                with os.scandir(folder) as entries:
+                    inside = [*entries]
+                below = [entry.path for entry in inside if entry.is_dir(follow_symlinks=False)]
+                files = [entry.path for entry in inside if entry.path.endswith(SUFFIX) and entry.is_file()]
+                _listed[folder] = changed, below, files
+        except OSError:  # gone meanwhile, or not ours to read: the page needs the others
+            continue
+        waiting += _listed[folder][1]
+        yield from _listed[folder][2]
 
 
 def load(name: str) -> ConceptVectors:
@@ -98,13 +95,15 @@ def load(name: str) -> ConceptVectors:
         raise ValueError("file: there are no concept vectors yet; save some with SEGA Save Vectors, then press R")
     path = _path(name)
     if not name.removesuffix(OUTPUT).endswith(SUFFIX):
-        raise ValueError(f"file is {name!r}; concept vectors are in files that end in {SUFFIX}")
-    if not path.is_file():
-        raise ValueError(f"file {name!r} does not exist any more; press R to read the list of files again")
+        raise ValueError(f"file is {shown(name)}; concept vectors are in files that end in {SUFFIX}")
+    if not os.path.isfile(path):
+        raise no_file(name, "file", path)
     try:
         header, found = tensors.metadata(path), tensors.read(path)
         if header.get("format") != FORMAT or set(found) != {"gamma"}:
             raise ValueError("it does not hold concept vectors; choose one that SEGA Save Vectors wrote")
+    except OSError as problem:
+        raise unreadable(name, "file", problem) from problem
     except ValueError as broken:
         raise ValueError(f"file {name!r}: {broken}") from broken
     if header.get("version") != str(VERSION):
@@ -115,14 +114,12 @@ def load(name: str) -> ConceptVectors:
     return _read(name, found["gamma"], header)
 
 
-def _path(name: str) -> Path:
+def _path(name: str) -> str:
+    check_read(name, "file", FOLDERS)
     try:
-        return Path(folder_paths.get_annotated_filepath(name))
+        return folder_paths.get_annotated_filepath(name)
     except ValueError as refused:
-        raise ValueError(
-            f"file {name!r} leads out of ComfyUI's input and output folders (by .. or by a link): put the file itself "
-            "into one of them"
-        ) from refused
+        raise outside(name, "file", FOLDERS) from refused
 
 
 def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors:
@@ -151,4 +148,4 @@ def _read(name: str, gamma: Tensor, header: Mapping[str, str]) -> ConceptVectors
 def fingerprint(name: str) -> Any:
     """Differs when the file does; nan (always anew) for one that is gone."""
     path = _path(name)
-    return tensors.fingerprint(path) if path.is_file() else float("nan")
+    return tensors.fingerprint(path) if os.path.isfile(path) else float("nan")

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import resized
+from ..conditioning.concept import MAX_CONCEPTS
+from ..files.names import short
 from ..page.messages import Message, message
 from ..run.identity import ModelIdentity
 
@@ -41,7 +43,8 @@ class ConceptVectors:
 
     @property
     def summary(self) -> Message:
-        names = ", ".join(str(concept.get("name")) for concept in self.concepts) or message("no_concept_recorded")
+        listed = [short(concept.get("name")) for concept in self.concepts[:MAX_CONCEPTS]]
+        names = ", ".join(listed) or message("no_concept_recorded")
         sizes = " x ".join(str(size) for size in reversed(self.gamma.shape[3:]))
         return message(
             "vectors", names=names, levels=len(self.sigmas), pictures=self.gamma.shape[1], size=sizes, seed=self.seed

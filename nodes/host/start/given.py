@@ -12,8 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files.names import shown
+
 TOLD = {"CLIP", "VAE", "IMAGE", "SEGA_CONCEPTS"}  # of these a node itself says more where there is nothing
-WIDGETS = {"FLOAT", "INT", "STRING"}  # without a link they have a value
+WIDGETS = {"FLOAT", "INT", "STRING", "COMBO"}  # without a link they have a value
 FAR = 1000  # times a number's bound: beyond it not even the arithmetic holds
 HALF = re.compile(r"[\ud800-\udfff]")
 
@@ -58,6 +60,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "FLOAT": (_is_number, "a number"),
     "INT": (_is_number, "a whole number"),
     "STRING": (lambda value: isinstance(value, str), "a text"),
+    "COMBO": (lambda value: isinstance(value, str), "a text that is in its list"),
 }
 # Of types that hold tensors: which, and what they hold none of.
 EMPTY: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
@@ -88,15 +91,13 @@ def guarded(node: Any, inputs: list[Any]) -> Any:
 
 def _check(field: Any, value: Any) -> None:
     name, kind = field.id, field.get_io_type()
-    if kind in ("COMBO", "BOOLEAN"):
+    if kind == "BOOLEAN":
         return
     if value is None and (kind in TOLD or (field.optional and kind not in WIDGETS)):
         return
     is_one, gives_one = KINDS[kind]
     if not is_one(value):
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        raise ValueError(f"{name} is {shown} ({type(value).__name__}), which is no {kind}: connect {gives_one}")
+        raise ValueError(f"{name} is {shown(value)} ({type(value).__name__}), which is no {kind}: connect {gives_one}")
     if isinstance(value, str) and HALF.search(value):
         raise ValueError(f"{name} holds half a letter (a lone surrogate), which no text has: type it anew")
     if kind in EMPTY:

@@ -77,9 +77,23 @@ class ProbeSlider(io.ComfyNode):
         return io.NodeOutput(comfy.utils.load_torch_file(folder_paths.get_full_path("loras", file)))
 
 
+class ProbeText(io.ComfyNode):
+    """A text by an output without a type, whose links ComfyUI compares with no list."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeText", category="tests", inputs=[io.String.Input("text")], outputs=[io.AnyType.Output()]
+        )
+
+    @classmethod
+    def execute(cls, text):
+        return io.NodeOutput(text)
+
+
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ProbeConditioning, ProbeLatent, ProbeSlider]
+        return [ProbeConditioning, ProbeLatent, ProbeSlider, ProbeText]
 
 
 async def comfy_entrypoint():
