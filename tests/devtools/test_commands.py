@@ -98,19 +98,24 @@ def test_a_command_has_its_own_help(host):
 @pytest.mark.skipif(os.name == "nt", reason="the program of this test is a shell script")
 def test_a_command_gets_its_arguments_as_they_are_and_the_folder_it_was_called_in(host, tmp_path):
     python, folder = tmp_path / "python", tmp_path / "some where"
-    python.write_text(f'#!/bin/sh\npwd\necho "${CALLED_FROM}"\nprintf "%s|" "$@"\nexit 7\n')
+    shown = f'pwd\necho "${CALLED_FROM}"\nprintf "%s|" "$@"\nexit 7\n'
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\n{shown}')
     python.chmod(0o755)
     folder.mkdir()
     done = call("test", "--help", "-k", "a b", "--", "-x", cwd=folder, **host | {"COMFYUI_PYTHON": str(python)})
     assert done.returncode == 7
-    assert done.stdout.splitlines() == [str(ROOT), str(folder), "-m|devtools.test|--help|-k|a b|--|-x|"]
+    assert done.stdout.splitlines() == [
+        str(ROOT),
+        str(folder),
+        "-m|devtools.command|devtools.test|--help|-k|a b|--|-x|",
+    ]
 
 
 def test_an_interrupted_set_up_says_how_to_go_on(dev, monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dev, "environment", interrupted)
+    monkeypatch.setattr(dev, "named", interrupted)
     monkeypatch.setattr(sys, "argv", ["dev.py", "demo"])
     assert dev.main() == 130
     assert "run the command again to go on" in capsys.readouterr().err
