@@ -108,7 +108,7 @@ def read(file: Path) -> Wishes:
     except yaml.YAMLError as problem:
         raise GalleryError(f"{file}: {problem}") from None
     except OSError as problem:
-        raise GalleryError(f"--prompts: {reason(problem)}") from None
+        raise GalleryError(f"--prompts cannot be read: {reason(problem)}") from None
     except UnicodeDecodeError as problem:
         raise GalleryError(f"{file} cannot be read: {problem}") from None
 

@@ -129,3 +129,26 @@ def test_given_paths_are_seen_from_the_callers_folder(monkeypatch, tmp_path):
     monkeypatch.delenv(CALLED_FROM)
     monkeypatch.chdir(tmp_path)
     assert given("out") == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--port", "65536"], "--port: 65536 is no port: choose a number from 1 to 65535"),
+        (["fuzz", "--minutes", "nan"], "--minutes: nan is not a number above 0"),
+        (["fuzz", "--most", "0"], "--most: 0 is not a whole number above 0"),
+        (
+            ["bench", "--read", "dev.py"],
+            "dev.py holds no figures of `dev.py bench --json`: name a file that it has written",
+        ),
+        (
+            ["eval", "--json", "absent/figures.json"],
+            "absent: No such file or directory (see whether its folder is there)",
+        ),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_a_wrong_value_is_refused_before_anything_runs(arguments, said, host):
+    done = call(*arguments, **host)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr and "Traceback" not in done.stderr
