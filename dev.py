@@ -5,19 +5,23 @@ Runs under any Python 3.10-3.13 with the standard library alone; builds what it 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word until `main` listens
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from devtools.environment import Environment, SetupError, environment, say  # noqa: E402
-from devtools.paths import CALLED_FROM  # noqa: E402
+from devtools.installed import check_packages, named  # noqa: E402
+from devtools.paths import CALLED_FROM, reason  # noqa: E402
+from devtools.processes import INTERRUPTED, run  # noqa: E402
 
 ENV = "env"  # the one command that is answered here, whatever the environment's Python is like
 # By name: what each command does, and the module that does it, which gets all further arguments.
@@ -34,22 +38,22 @@ COMMANDS = {
     "fuzz": ("wrong, odd and random input for every node, through a real server", "devtools.fuzz.fuzz"),
     "pictures": ("the pictures of settings in the help pages and the README", "devtools.pictures.pictures"),
 }
+# What a command needs of the developers' tools in a Python that was not set up here.
+TOOLS = {"test": ("pytest", "pytest-timeout", "hypothesis"), "screenshots": ("playwright",),
+         "eval": ("matplotlib",), "bench": ("matplotlib",)}  # fmt: skip
 
 
 def run_inside(env: Environment, module: str, arguments: list[str]) -> int:
-    """Run a module with the environment's Python in the repository's root. Ctrl-C reaches it and it ends first; a
-    request to terminate is handed on, so that no server is left behind."""
+    """Run a module with the environment's Python in the repository's root."""
     variables = dict(os.environ, COMFYUI_PATH=str(env.comfyui), COMFYUI_PYTHON=str(env.python), PYTHONUTF8="1")
     variables["SEMANTIC_STEERING_BASE"] = str(env.base_directory)
-    variables[CALLED_FROM] = os.getcwd()
+    try:
+        variables[CALLED_FROM] = os.getcwd()
+    except FileNotFoundError:
+        raise SetupError("the folder you are in has been removed: change to another") from None
     if env.oracle is not None:
         variables["SEMANTIC_STEERING_ORACLE"] = str(env.oracle)
-    process = subprocess.Popen([str(env.python), "-m", module, *arguments], cwd=ROOT, env=variables)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return process.wait()
+    return run([str(env.python), "-m", "devtools.command", module, *arguments], ROOT, variables)
 
 
 def show_environment(env: Environment, arguments: list[str]) -> int:
@@ -72,16 +76,23 @@ def main() -> int:
     command = parser.parse_args(sys.argv[1:2]).command  # all that follows is the command's own
     arguments = sys.argv[2:]
     try:
-        found = environment()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        existing = named()
+        found = existing or environment()
+        if command == ENV:
+            return show_environment(found, arguments)
+        if existing is not None:
+            check_packages(existing, TOOLS.get(command, ()))
+        return run_inside(found, COMMANDS[command][1], arguments)
     except SetupError as problem:
         say(f"set-up stopped: {problem}")
         return 1
+    except OSError as problem:
+        say(f"set-up stopped: {reason(problem)}")
+        return 1
     except KeyboardInterrupt:
         say("set-up interrupted; run the command again to go on")
-        return 130
-    if command == ENV:
-        return show_environment(found, arguments)
-    return run_inside(found, COMMANDS[command][1], arguments)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

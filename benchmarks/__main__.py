@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from devtools.host import load_pack, prepare_comfyui
-from devtools.paths import given
+from devtools.paths import file_to_write, folder_to_fill, given, reason, write
 
 from . import NAMES, page
 
@@ -28,14 +28,20 @@ def module_of(name: str) -> ModuleType:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench")
     parser.add_argument("name", nargs="?", choices=NAMES, help="only this benchmark [all]")
-    parser.add_argument("--json", type=given, metavar="FILE", help="also write them to a file")
-    parser.add_argument("--out", type=given, metavar="DIR", help="folder for the plot of `cost`")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="also write them to a file")
+    parser.add_argument("--out", type=folder_to_fill, metavar="DIR", help="folder for the plot of `cost`")
     parser.add_argument("--quick", action="store_true", help="a tiny model once, to see that it runs")
     parser.add_argument("--docs", action="store_true", help="also put the tables into docs/performance.md")
     parser.add_argument(
         "--read", type=given, metavar="FILE", help="the figures of an earlier --json instead of new ones"
     )
     options = parser.parse_args()
+    earlier = None
+    if options.read is not None:
+        try:
+            earlier = page.read(options.read)
+        except (OSError, ValueError) as problem:
+            parser.error(f"argument --read: {reason(problem) if isinstance(problem, OSError) else problem}")
     prepare_comfyui()
     from comfy.cli_args import args
 
@@ -51,13 +57,13 @@ def main() -> int:
     parts = ["python dev.py bench", options.name, "--quick" if options.quick else None]
     command = " ".join(part for part in parts if part)
     result: dict[str, Any] = {**description(), "command": command, "rows": []}
-    if options.read is not None:
-        result = json.loads(options.read.read_text(encoding="utf-8"))
+    if earlier is not None:
+        result = earlier
         names = [name for name in names if any(row["benchmark"] == name for row in result["rows"])]
     sys.stdout.write(f"{page.caption(result)}\n")
     for name in names:
         module = module_of(name)
-        if options.read is None:
+        if earlier is None:
             result["rows"] += [{"benchmark": name, **row} for row in module.rows(options.quick)]
         rows = [row for row in result["rows"] if row["benchmark"] == name]
         table = module.table(rows)
@@ -65,10 +71,9 @@ def main() -> int:
         if options.docs:
             page.write(page.PAGE, name, result, table)
         if options.out is not None and hasattr(module, "plot"):
-            options.out.mkdir(parents=True, exist_ok=True)
             module.plot(rows, options.out)
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write(options.json, json.dumps(result, indent=1) + "\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .config import CONFIG
+from .files import whole
 from .portraits.attributes import ATTRIBUTES
 
 WEIGHTS = Path(__file__).parent / "models" / "judge.safetensors"
@@ -38,7 +39,8 @@ class Judge:
 
     def save(self, file: Path = WEIGHTS) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.half().contiguous() for name, value in self.net.state_dict().items()}, file)
+        with whole(file) as part:
+            save_file({name: value.half().contiguous() for name, value in self.net.state_dict().items()}, part)
 
     @torch.no_grad()
     def logits(self, pictures: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .paths import reason, short, write
+
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "devtools" / "requirements.txt"
 
@@ -61,12 +63,17 @@ class Environment:
 
 def cache_folder() -> Path:
     """This project's folder in the user's cache."""
-    if os.name == "nt":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        if os.name == "nt":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise SetupError("your home folder is not known: set HOME to it") from None
+    if not base.is_absolute():
+        raise SetupError(f"XDG_CACHE_HOME is {short(base)}; it must be a whole path, such as {Path.home() / '.cache'}")
     return base / "semantic-steering"
 
 
@@ -77,10 +84,7 @@ def key() -> str:
 
 
 def environment() -> Environment:
-    """The environment, built if it is not there yet. COMFYUI_PATH (and COMFYUI_PYTHON) name one that exists."""
-    given = os.environ.get("COMFYUI_PATH")
-    if given:
-        return _given(Path(given).expanduser().resolve(), os.environ.get("COMFYUI_PYTHON") or sys.executable)
+    """The environment, built if it is not there yet."""
     low, high = PYTHONS
     if not low <= sys.version_info[:2] <= high:
         raise SetupError(
@@ -90,30 +94,23 @@ def environment() -> Environment:
     cache = cache_folder()
     folder = cache / f"env-{key()}"
     marker = folder / "complete.json"
-    if not marker.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache / f"env-{key()}.lock"):
-            if not marker.exists():
-                _build(folder, marker)
-    return Environment(_venv_python(folder), folder / "ComfyUI", _base(cache), COMFYUI_VERSION, folder / "oracle")
+    try:
+        if not marker.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with locked(cache / f"env-{key()}.lock"):
+                if not marker.exists():
+                    _build(folder, marker)
+    except OSError as problem:
+        raise SetupError(
+            f"the cache folder {short(cache)} cannot be used: {reason(problem)}. XDG_CACHE_HOME names another folder "
+            "for caches"
+        ) from None
+    return Environment(
+        _venv_python(folder), folder / "ComfyUI", base_directory(cache), COMFYUI_VERSION, folder / "oracle"
+    )
 
 
-def check_tree(comfyui: Path, named: str) -> None:
-    """Refuse a folder that holds no ComfyUI. named: what says that it does."""
-    if not (comfyui / "main.py").exists() or not (comfyui / "comfy").is_dir():
-        raise SetupError(f"{named} is {comfyui}, which holds no ComfyUI (no main.py and comfy/ there)")
-
-
-def _given(comfyui: Path, python: str) -> Environment:
-    check_tree(comfyui, "COMFYUI_PATH")
-    if shutil.which(python) is None:
-        raise SetupError(f"COMFYUI_PYTHON is {python}, which cannot be run")
-    version_file = comfyui / "comfyui_version.py"
-    version = version_file.read_text().split('"')[1] if version_file.exists() else "unknown"
-    return Environment(Path(python), comfyui, _base(cache_folder()), version, None)
-
-
-def _base(cache: Path) -> Path:
+def base_directory(cache: Path) -> Path:
     """This checkout's own ComfyUI base directory (models, input, output, custom_nodes)."""
     return cache / f"base-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]}"
 
@@ -139,9 +136,9 @@ def locked(file: Path) -> Iterator[None]:
 
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except (BlockingIOError, PermissionError):  # the latter on Windows
                 if not waiting:
-                    say("another process is installing the same; waiting for it")
+                    say(f"another process is at work on {file.stem}; waiting for it")
                 waiting = True
                 time.sleep(1)
         yield
@@ -193,9 +190,7 @@ def _build(folder: Path, marker: Path) -> None:
     say("7/7 " + ", ".join(TYPESCRIPT))
     _install_typescript(python, folder / "venv", downloads)
     shutil.rmtree(downloads, ignore_errors=True)
-    part = marker.with_suffix(".part")
-    part.write_text(json.dumps({"comfyui": COMFYUI_VERSION, "seconds": round(time.monotonic() - started)}))
-    os.replace(part, marker)
+    write(marker, json.dumps({"comfyui": COMFYUI_VERSION, "seconds": round(time.monotonic() - started)}))
     say(f"environment ready after {time.monotonic() - started:.0f} s")
 
 

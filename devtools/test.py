@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import subprocess
 import sys
 
 from .environment import SetupError, say
 from .host import ROOT
 from .paths import given
+from .processes import run
 from .tree import variables as variables_of
 
 MOST_WORKERS = 4  # each of them loads torch and ComfyUI
@@ -59,7 +59,7 @@ def main() -> int:
         command = ["pytest", *LAST_LINES, *workers, *(FAST if options.fast else []), *rest]
         if workers:  # or each process would take all processors for itself
             variables.setdefault("OMP_NUM_THREADS", str(max(1, processors // int(workers[1]))))
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=variables, check=False).returncode
+    return run([sys.executable, "-m", "devtools.command", *command], ROOT, variables)
 
 
 if __name__ == "__main__":

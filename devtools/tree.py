@@ -13,12 +13,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
-from .environment import SetupError, cache_folder, check_tree, locked, pip
+from .environment import SetupError, cache_folder, locked, pip
+from .installed import LEFT_OUT, check_tree
+from .paths import short
 
 FRONTEND = "comfyui-frontend-package"
-LEFT_OUT = {"comfyui-workflow-templates", "comfyui-embedded-docs"}  # as in requirements.txt
 
 
 def variables(host: Path | None, frontend: str | None) -> dict[str, str]:
@@ -29,10 +30,15 @@ def variables(host: Path | None, frontend: str | None) -> dict[str, str]:
         check_tree(host, "--host")
         found["COMFYUI_PATH"] = str(host.resolve())
         file = host / "requirements.txt"
-        needed = unsatisfied(file.read_text(encoding="utf-8")) if file.exists() else []
+        try:
+            needed = unsatisfied(file.read_text(encoding="utf-8")) if file.exists() else []
+        except (UnicodeDecodeError, InvalidRequirement) as problem:
+            raise SetupError(
+                f"--host: {file} is not the list of packages that ComfyUI's trees have: {str(problem).splitlines()[0]}"
+            ) from None
     if frontend is not None:
         if re.fullmatch(r"\d+(\.\d+)+", frontend) is None:
-            raise SetupError(f"--frontend is {frontend}; it takes a version of {FRONTEND}, such as 1.47.12")
+            raise SetupError(f"--frontend is {short(frontend)}; it takes a version of {FRONTEND}, such as 1.47.12")
         needed = [line for line in needed if Requirement(line).name != FRONTEND]
         needed += unsatisfied(f"{FRONTEND}=={frontend}")
     if needed:
@@ -71,7 +77,9 @@ def _installed(requirement: str) -> Path:
             if not folder.exists():
                 part = folder.parent / f"{folder.name}.part"
                 shutil.rmtree(part, ignore_errors=True)
-                pip(sys.executable, part / "pip", "install", "--no-deps", "--target", str(part / "to"), requirement)
-                os.replace(part / "to", folder)
-                shutil.rmtree(part)
+                try:
+                    pip(sys.executable, part / "pip", "install", "--no-deps", "--target", str(part / "to"), requirement)
+                    os.replace(part / "to", folder)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
     return folder

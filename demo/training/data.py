@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import CONFIG, PICTURE
+from ..files import whole
 from ..portraits.renderer import Portraits, render, sample
 
 
@@ -42,7 +43,8 @@ def renders(folder: Path, split: str) -> Renders:
     made = render_many(n, seed)
     folder.mkdir(parents=True, exist_ok=True)
     who = made.portraits
-    torch.save({"portraits": (who.attributes, who.style, who.nuisance), "pictures": made.pictures}, file)
+    with whole(file) as part:
+        torch.save({"portraits": (who.attributes, who.style, who.nuisance), "pictures": made.pictures}, part)
     return made
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..files import whole
 from ..host.portraits_model import LATENT_RGB
 from .data import as_floats, renders
 from .vae import encode_raw
@@ -37,5 +38,6 @@ def export(folder: Path, unet: nn.Module, text: nn.Module, vae: nn.Module, file:
     parts[LATENT_RGB] = colours
     tensors = {name: value.detach().half().contiguous() for name, value in parts.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, file, metadata={"format": "pt", "domain": "portraits", "version": "1"})
+    with whole(file) as part:
+        save_file(tensors, part, metadata={"format": "pt", "domain": "portraits", "version": "1"})
     logger.info("wrote %s, %.1f MB", file.name, file.stat().st_size / 1e6)

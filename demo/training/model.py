@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CONFIG
+from ..files import whole
 from ..host.portraits_model import TEXT_CONFIG
 from . import text, vae
 from .data import as_floats, renders
@@ -83,7 +84,8 @@ def encode_renders(folder: Path, autoencoder: Any) -> Tensor:
         if i % 16 == 0:
             logger.info("encoded %d of %d", i * 64, len(pictures))
     result = torch.cat(latents).detach().contiguous()
-    torch.save(result, file)
+    with whole(file) as part:
+        torch.save(result, part)
     return result
 
 

@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import CONFIG, Dial
+from ..files import whole
 from ..portraits.attributes import ATTRIBUTES, BALD_EXCLUDES, INDEX, STYLES, judgeable
 from ..portraits.captions import ABSENT, PEOPLE, PRESENT, STYLE_WORDS
 from ..portraits.renderer import Portraits, region, render, sample
@@ -169,7 +170,8 @@ def encode_pairs(folder: Path, name: str, autoencoder: Any, who: Portraits) -> T
             ])
             for there in (False, True)
         ]  # fmt: skip
-        torch.save(torch.stack(both) / autoencoder.vae_scale + autoencoder.vae_shift, file)
+        with whole(file) as part:
+            torch.save(torch.stack(both) / autoencoder.vae_scale + autoencoder.vae_shift, part)
     return torch.load(file, weights_only=True)
 
 
@@ -232,5 +234,6 @@ def write(dial: Dial, slider: Slider) -> None:
         "rank": str(CONFIG.sliders.rank), "guidance": str(dial.texts), "pictures": str(dial.pictures),
         "command": "python dev.py train-demo --part sliders",
     }  # fmt: skip
-    save_file(slider.tensors(), file, metadata=about)
+    with whole(file) as part:
+        save_file(slider.tensors(), part, metadata=about)
     logger.info("wrote %s, %.0f KB", file.name, file.stat().st_size / 1e3)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..files import whole
 
 SAVE_EVERY = 150.0  # seconds
 
@@ -32,9 +33,8 @@ class TrainingState:
     def save(self, step: int) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        part_file = self.file.with_suffix(".part")
-        torch.save({**state, "step": step, "rng": torch.get_rng_state()}, part_file)
-        os.replace(part_file, self.file)
+        with whole(self.file) as part:
+            torch.save({**state, "step": step, "rng": torch.get_rng_state()}, part)
         self.saved_at = time.monotonic()
 
     def save_sometimes(self, step: int) -> None:

@@ -20,7 +20,7 @@ from demo.judge import WEIGHTS, Judge
 
 from ..environment import say
 from ..host import ROOT
-from ..paths import given
+from ..paths import folder_to_fill, write
 from ..server.client import Prompt, PromptError, seconds
 from ..server.results import SWEPT, fetch, measure, own_preview, with_previews
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
@@ -118,7 +118,7 @@ def leave_out(out: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py demo")
     parser.add_argument(
-        "--out", type=given, metavar="DIR", default="demo-out", help="folder for the pictures [demo-out]"
+        "--out", type=folder_to_fill, metavar="DIR", default="demo-out", help="folder for the pictures [demo-out]"
     )
     out = parser.parse_args().out
     leave_when_terminated()
@@ -129,7 +129,6 @@ def main() -> int:
         say(f"{missing[0].name} is missing: run `python dev.py train-demo` first")
         return 1
     judge = Judge.load()
-    out.mkdir(parents=True, exist_ok=True)
     pictures: list[dict[str, Any]] = []
     columns: list[Column] = []
     lines = []
@@ -146,13 +145,10 @@ def main() -> int:
     except (ServerError, PromptError) as problem:
         say(str(problem))
         return 1
-    except KeyboardInterrupt:
-        say("stopped")
-        return 130
     lines += leave_out(out)
     overview(columns).save(out / "before-after.webp", quality=85)
     report = out / "report.json"
-    report.write_text(json.dumps({"pictures": pictures, "left_out": LEFT_OUT}, indent=2) + "\n", encoding="utf-8")
+    write(report, json.dumps({"pictures": pictures, "left_out": LEFT_OUT}, indent=2) + "\n")
     sys.stdout.write("\n".join([*lines, f"{report}"]) + "\n")
     return 0
 

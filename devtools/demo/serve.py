@@ -6,7 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from demo.files import whole
+
 from ..environment import say
+from ..paths import short
 from ..server.server import CHECKPOINT, Server, ServerError, base_directory, lay_out, leave_when_terminated
 from .scenes import SIZE, SOMEONE
 
@@ -17,12 +20,19 @@ def place_example(base: Path) -> None:
     """Put a portrait where the workflow files look for their picture, if nothing is there."""
     file = base / "input" / EXAMPLE
     if not file.exists():
-        SOMEONE.picture(1).save(file)
+        with whole(file) as part:
+            SOMEONE.picture(1).save(part)
+
+
+def port_number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{short(text)} is no port: choose a number from 1 to 65535, such as 8188")
+    return int(text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py serve")
-    parser.add_argument("--port", type=int, default=8188, help="[8188]")
+    parser.add_argument("--port", type=port_number, default=8188, help="[8188]")
     port = parser.parse_args().port
     leave_when_terminated()
     base = lay_out(base_directory())

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from ..environment import cache_folder, say
+from ..environment import cache_folder, locked, say
 from ..host import prepare_comfyui
 
 
@@ -29,16 +29,18 @@ def main() -> int:
     folder = cache_folder() / "training"
     say(f"training in {folder}; stop with Ctrl-C, run again to go on")
     try:
-        if part in (None, "vae"):
-            vae.train(folder)
-        if part in (None, "model"):
-            unet, text = model.train(folder)
-            export(folder, unet, text, vae.train(folder))
-            sys.stdout.write(f"{CHECKPOINT}\n")
-        if part in (None, "judge"):
-            judge.train(folder)
-        if part in (None, "sliders"):
-            sliders.train(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(cache_folder() / "training.lock"):  # another checkout's training is this one too
+            if part in (None, "vae"):
+                vae.train(folder)
+            if part in (None, "model"):
+                unet, text = model.train(folder)
+                export(folder, unet, text, vae.train(folder))
+                sys.stdout.write(f"{CHECKPOINT}\n")
+            if part in (None, "judge"):
+                judge.train(folder)
+            if part in (None, "sliders"):
+                sliders.train(folder)
     except KeyboardInterrupt:
         say("interrupted; run the command again to go on from the last saved state")
         return 130

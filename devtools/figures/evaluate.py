@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..host import prepare_comfyui
-from ..paths import given
+from ..paths import file_to_write, folder_to_fill, write
 from . import advice as evaluate_advice
 from . import aim as evaluate_aim
 from . import context as evaluate_context
@@ -77,18 +77,16 @@ def edits(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py eval")
-    parser.add_argument("--json", type=given, metavar="FILE", help="also write them to a file")
-    parser.add_argument("--out", type=given, metavar="DIR", help="folder for the curves")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="also write them to a file")
+    parser.add_argument("--out", type=folder_to_fill, metavar="DIR", help="folder for the curves")
     parser.add_argument("--quick", action="store_true", help="a fraction of the samples, to see that it runs")
     parser.add_argument("--part", choices=PARTS, help="only this part of the page")
     options = parser.parse_args()
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
     prepare_comfyui()
     text = json.dumps(figures(options.out, options.quick, (options.part,) if options.part else PARTS), indent=1)
     sys.stdout.write(text + "\n")
     if options.json is not None:
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write(options.json, text + "\n")
     return 0
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..environment import say
-from ..paths import given
+from ..paths import file_to_write, short, write
 from ..server import random_checkpoint
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated, link
 from .campaign import Campaign, Report
@@ -38,12 +40,26 @@ def prepared(base: Path, checkpoint: Path) -> Path:
     return base
 
 
+def above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """An argument's type: with none or fewer, nothing would be tried and nothing found."""
+
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if kind(text) > 0:
+                return kind(text)
+        raise argparse.ArgumentTypeError(f"{short(text)} is not a{' whole' * (kind is int)} number above 0")
+
+    return number
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py fuzz")
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long [30]")
+    parser.add_argument("--minutes", type=above_zero(float), default=30.0, help="how long [30]")
     parser.add_argument("--seed", type=int, default=0, help="of the order and of the random graphs [0]")
-    parser.add_argument("--most", type=int, metavar="N", help="end after N prompts")
-    parser.add_argument("--json", type=given, metavar="FILE", help="write all findings with their prompts to a file")
+    parser.add_argument("--most", type=above_zero(int), metavar="N", help="end after N prompts")
+    parser.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="write all findings with their prompts to a file"
+    )
     options = parser.parse_args()
     leave_when_terminated()
     try:
@@ -58,16 +74,13 @@ def main() -> int:
     except (ServerError, ConnectionError) as problem:
         say(str(problem))
         return 1
-    except KeyboardInterrupt:
-        say("stopped")
-        return 130
     return 1 if campaign.report.findings else 0
 
 
 def report(found: Report, file: Path | None) -> None:
     """Say what became of the prompts, a line for each kind and each finding."""
     if file is not None:
-        file.write_text(json.dumps(found.content(), indent=1), encoding="utf-8")
+        write(file, json.dumps(found.content(), indent=1))
     lines = [f"{found.prompts} prompts, seed {found.seed}, {found.canaries} canaries"]
     lines += [f"  {count:6} {kind}" for kind, count in found.outcomes.most_common()]
     lines += [

@@ -7,9 +7,7 @@ other prompts makes only what they change. Nothing judges the pictures; a person
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import sys
 import time
 import urllib.error
@@ -21,10 +19,12 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
+from demo.files import whole
+
 from ..demo.scenes import workflow_file
 from ..environment import say
 from ..host import ROOT, has_accelerator
-from ..paths import given
+from ..paths import given, reason, write
 from ..server.client import PromptError, seconds
 from ..server.results import SWEPT, fetch, measure, own_preview, view
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated, link
@@ -103,21 +103,13 @@ class Gallery:
             "left_out": self.left_out,
             "failed": self.failed,
         }  # fmt: skip
-        replace(self.report, json.dumps(report, indent=2).encode())
-        replace(self.out / "index.html", page(report).encode())
-
-
-def replace(file: Path, content: bytes) -> None:
-    """Write a file that is either the old or the new one, whenever the process ends."""
-    part = file.with_suffix(".part")
-    part.write_bytes(content)
-    os.replace(part, file)
+        write(self.report, json.dumps(report, indent=2))
+        write(self.out / "index.html", page(report))
 
 
 def save(picture: Image.Image, file: Path, **options: Any) -> None:
-    memory = io.BytesIO()
-    picture.save(memory, file.suffix[1:], **options)
-    replace(file, memory.getvalue())
+    with whole(file) as part:
+        picture.save(part, **options)
 
 
 def source_picture(server: Server, job: Job, out: Path) -> tuple[str, Image.Image] | None:
@@ -199,7 +191,9 @@ def chosen_family(wishes: Wishes, checkpoint: Checkpoint, size: int | None, prom
             "there under families, or give it with --size"
         )
     try:
-        return Family.model_validate({**(found.model_dump() if found else {}), **({"size": size} if size else {})})
+        return Family.model_validate(
+            {**(found.model_dump() if found else {}), **({} if size is None else {"size": size})}
+        )
     except ValidationError:
         raise GalleryError(f"--size is {size}; it must be a multiple of {GRID}, {SMALLEST} or more") from None
 
@@ -241,7 +235,10 @@ def main() -> int:
                     make(server, gallery, family, loras)
                 except (urllib.error.URLError, ConnectionError):
                     raise ServerError(f"ComfyUI does not answer any more:\n{server.log()[-3000:]}") from None
-    except (GalleryError, CheckpointError, ServerError, OSError) as problem:
+    except OSError as problem:
+        say(reason(problem))
+        return 1
+    except (GalleryError, CheckpointError, ServerError) as problem:
         say(str(problem))
         return 1
     except KeyboardInterrupt:

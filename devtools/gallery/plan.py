@@ -16,6 +16,7 @@ from PIL import Image, ImageColor, ImageDraw
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..demo.scenes import SLIDER_NODES, TITLES, filled, workflow_file
+from ..paths import reason
 from ..server.client import Prompt
 from ..server.results import with_previews
 from ..server.workflows import holder, load, to_prompt
@@ -106,7 +107,9 @@ def read(file: Path) -> Wishes:
         raise GalleryError("\n".join([f"{file}:", *found])) from None
     except yaml.YAMLError as problem:
         raise GalleryError(f"{file}: {problem}") from None
-    except (OSError, UnicodeDecodeError) as problem:
+    except OSError as problem:
+        raise GalleryError(f"--prompts cannot be read: {reason(problem)}") from None
+    except UnicodeDecodeError as problem:
         raise GalleryError(f"{file} cannot be read: {problem}") from None
 
 

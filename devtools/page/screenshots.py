@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from ..demo.scenes import SCENES
 from ..environment import say
-from ..paths import given
+from ..paths import folder_to_fill
 from ..server.client import PromptError
 from ..server.server import Server, ServerError, lay_out, leave_when_terminated
 from .browser import Browser, BrowserError
@@ -35,14 +35,13 @@ def main() -> int:
     where = "docs/img/workflows"
     parser.add_argument(
         "--out",
-        type=given,
+        type=folder_to_fill,
         metavar="DIR",
         default=where,
         help=f"folder for the pictures [{where}]; those on a canvas or in Chinese in folders of it",
     )
     out = parser.parse_args().out
     leave_when_terminated()
-    out.mkdir(parents=True, exist_ok=True)
     say("starting ComfyUI")
     try:
         with (
@@ -66,9 +65,6 @@ def main() -> int:
     except (ServerError, PromptError, BrowserError) as problem:
         say(str(problem))
         return 1
-    except KeyboardInterrupt:
-        say("stopped")
-        return 130
     sys.stdout.write(f"{out}\n")
     return 0
 

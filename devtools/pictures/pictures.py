@@ -14,11 +14,13 @@ from typing import Any
 
 from PIL import Image
 
+from demo.files import whole
+
 from ..demo.demo import place
 from ..demo.scenes import SCENES, SIZE, override, workflow_file
 from ..environment import say
 from ..host import ROOT
-from ..paths import given
+from ..paths import folder_to_fill
 from ..server.client import Prompt, PromptError
 from ..server.results import fetch, own_preview, view, with_previews
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
@@ -88,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py pictures")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, such as sega-scale [all]")
     parser.add_argument(
-        "--out", type=given, metavar="DIR", help="folder for all of them [where the pages look for them]"
+        "--out", type=folder_to_fill, metavar="DIR", help="folder for all of them [where the pages look for them]"
     )
     options = parser.parse_args()
     unknown = set(options.names) - PICTURES.keys()
@@ -102,14 +104,12 @@ def main() -> int:
             for name in options.names or PICTURES:
                 file = (options.out or ROOT / PICTURES[name].folder) / f"{name}.webp"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                make(server, info, PICTURES[name]).save(file, quality=65, method=6)
+                with whole(file) as part:
+                    make(server, info, PICTURES[name]).save(part, quality=65, method=6)
                 say(f"{file.name}: {file.stat().st_size / 1024:.0f} KB")
     except (ServerError, PromptError) as problem:
         say(str(problem))
         return 1
-    except KeyboardInterrupt:
-        say("stopped")
-        return 130
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from .. import paths
 from ..host import ROOT
 from . import carried, hosts
 
@@ -201,7 +202,7 @@ def write(arguments: list[str]) -> int:
         why = "these are not all tests" if code == 0 else "not all tests passed"
         sys.stderr.write(f"{PAGE.name} is left as it was: {why}\n")
         return int(code)
-    PAGE.write_text(page(found, _versions(), hosts.section(hosts.read()), carried.of_the_nodes()), encoding="utf-8")
+    paths.write(PAGE, page(found, _versions(), hosts.section(hosts.read()), carried.of_the_nodes()))
     return 0
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from ..host import ROOT, prepare_comfyui
+from ..paths import write
 from ..tree import FRONTEND
 
 DATA = Path(__file__).with_name("hosts.json")
@@ -178,9 +179,9 @@ def main() -> int:
     new = [outcomes.record(part, *_versions()) for part in parts]
     records = {record.key: record for record in [*read(), *new]}
     records = [records[key] for key in sorted(records)]
-    DATA.write_text(json.dumps([asdict(record) for record in records], indent=1) + "\n", encoding="utf-8")
+    write(DATA, json.dumps([asdict(record) for record in records], indent=1) + "\n")
     for file, text in written(records).items():
-        file.write_text(text, encoding="utf-8")
+        write(file, text)
     return int(code)
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from ..environment import say
 from ..host import ROOT, comfyui_path, has_accelerator
+from ..processes import undisturbed
 from .client import Client
 
 PACK, DEMO_PACK = "semantic-steering", "semantic-steering-demo"
@@ -106,13 +107,13 @@ class Server:
             if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                 raise ServerError(f"port {self.port} is in use; stop what runs there or choose another with --port")
         started = time.monotonic()
-        with self.log_file.open("wb") as log:
-            # A session of its own, so that Ctrl-C is this process's to handle and the whole tree can be stopped.
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=self.base,
-                start_new_session=True,
-            )  # fmt: skip
         try:
+            with self.log_file.open("wb") as log:
+                # A session of its own, so that Ctrl-C is this process's to handle and the whole tree can be stopped.
+                self._process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=self.base,
+                    start_new_session=True,
+                )  # fmt: skip
             self._wait_until_ready(started + self.timeout)
             self._check_imports()
             # In here too: who reads this line may ask to terminate before the `with` block is entered.
@@ -137,19 +138,10 @@ class Server:
 
     def stop(self) -> None:
         """End the server and everything it started."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if os.name == "nt":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
-        else:
-            _signal_group(process, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                say("ComfyUI does not end; killing it")
-            _signal_group(process, signal.SIGKILL)  # also what it may have left behind
-        process.wait()
+        with undisturbed():
+            process, self._process = self._process, None
+            if process is not None:
+                _end(process)
 
     def _wait_until_ready(self, deadline: float) -> None:
         assert self._process is not None  # set just before
@@ -174,6 +166,19 @@ class Server:
 
     def _tail(self) -> str:
         return "\n".join(self.log().splitlines()[-60:])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
+    else:
+        _signal_group(process, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            say("ComfyUI does not end; killing it")
+        _signal_group(process, signal.SIGKILL)  # also what it may have left behind
+    process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -98,19 +98,24 @@ def test_a_command_has_its_own_help(host):
 @pytest.mark.skipif(os.name == "nt", reason="the program of this test is a shell script")
 def test_a_command_gets_its_arguments_as_they_are_and_the_folder_it_was_called_in(host, tmp_path):
     python, folder = tmp_path / "python", tmp_path / "some where"
-    python.write_text(f'#!/bin/sh\npwd\necho "${CALLED_FROM}"\nprintf "%s|" "$@"\nexit 7\n')
+    shown = f'pwd\necho "${CALLED_FROM}"\nprintf "%s|" "$@"\nexit 7\n'
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\n{shown}')
     python.chmod(0o755)
     folder.mkdir()
     done = call("test", "--help", "-k", "a b", "--", "-x", cwd=folder, **host | {"COMFYUI_PYTHON": str(python)})
     assert done.returncode == 7
-    assert done.stdout.splitlines() == [str(ROOT), str(folder), "-m|devtools.test|--help|-k|a b|--|-x|"]
+    assert done.stdout.splitlines() == [
+        str(ROOT),
+        str(folder),
+        "-m|devtools.command|devtools.test|--help|-k|a b|--|-x|",
+    ]
 
 
 def test_an_interrupted_set_up_says_how_to_go_on(dev, monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dev, "environment", interrupted)
+    monkeypatch.setattr(dev, "named", interrupted)
     monkeypatch.setattr(sys, "argv", ["dev.py", "demo"])
     assert dev.main() == 130
     assert "run the command again to go on" in capsys.readouterr().err
@@ -124,3 +129,26 @@ def test_given_paths_are_seen_from_the_callers_folder(monkeypatch, tmp_path):
     monkeypatch.delenv(CALLED_FROM)
     monkeypatch.chdir(tmp_path)
     assert given("out") == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--port", "65536"], "--port: 65536 is no port: choose a number from 1 to 65535"),
+        (["fuzz", "--minutes", "nan"], "--minutes: nan is not a number above 0"),
+        (["fuzz", "--most", "0"], "--most: 0 is not a whole number above 0"),
+        (
+            ["bench", "--read", "dev.py"],
+            "dev.py holds no figures of `dev.py bench --json`: name a file that it has written",
+        ),
+        (
+            ["eval", "--json", "absent/figures.json"],
+            "absent: No such file or directory (see whether its folder is there)",
+        ),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_a_wrong_value_is_refused_before_anything_runs(arguments, said, host):
+    done = call(*arguments, **host)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr and "Traceback" not in done.stderr

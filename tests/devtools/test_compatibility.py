@@ -140,11 +140,11 @@ def test_the_page_has_exactly_the_cells_that_the_tests_fill():
 def test_the_option_of_dev_py_test(arguments, started, monkeypatch):
     commands = []
 
-    def run(command, **_):
+    def run(command, *_):
         commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(devtools.test, "run", run)
     monkeypatch.setattr(sys, "argv", ["devtools.test", *arguments])
     assert devtools.test.main() == 0
-    assert commands == [[sys.executable, "-m", *started]]
+    assert commands == [[sys.executable, "-m", "devtools.command", *started]]

@@ -36,10 +36,10 @@ def started(monkeypatch):
     """Starts the command on a machine of 12 processors; returns pytest's arguments, and the threads of a process."""
     seen = []
 
-    def run(command, env, **_):
-        assert command[:3] == [sys.executable, "-m", "pytest"]
-        seen.append((command[3:], env.get("OMP_NUM_THREADS")))
-        return subprocess.CompletedProcess(command, 0)
+    def run(command, _, variables):
+        assert command[:4] == [sys.executable, "-m", "devtools.command", "pytest"]
+        seen.append((command[4:], variables.get("OMP_NUM_THREADS")))
+        return 0
 
     def start(*arguments):
         monkeypatch.setattr(sys, "argv", ["devtools.test", *arguments])
@@ -47,7 +47,7 @@ def started(monkeypatch):
         return seen.pop()
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(devtools.test, "run", run)
     monkeypatch.setattr(devtools.test.os, "cpu_count", lambda: 12)
     return start
 

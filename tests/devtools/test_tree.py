@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -101,7 +100,7 @@ def test_what_is_no_version_of_the_page_is_refused(frontend, installs):
 
 def test_a_folder_without_comfyui_stops_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["devtools.test", "--host", str(tmp_path), "tests/core"])
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("nothing may run"))
+    monkeypatch.setattr(devtools.test, "run", lambda *_: pytest.fail("nothing may run"))
     assert devtools.test.main() == 1
     assert f"no test was run: --host is {tmp_path}, which holds no ComfyUI" in capsys.readouterr().err
 
@@ -116,11 +115,11 @@ def test_a_folder_without_comfyui_stops_the_command(tmp_path, monkeypatch, capsy
 def test_the_suite_runs_on_the_tree(arguments, started, host, installs, monkeypatch):
     seen = []
 
-    def run(command, env, **_):
-        seen.append((command, env["COMFYUI_PATH"], env["PYTHONPATH"]))
-        return subprocess.CompletedProcess(command, 0)
+    def run(command, _, variables):
+        seen.append((command, variables["COMFYUI_PATH"], variables["PYTHONPATH"]))
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(devtools.test, "run", run)
     monkeypatch.chdir(host.parent)
     monkeypatch.setenv("SEMANTIC_STEERING_CALLED_FROM", str(host.parent))
     monkeypatch.setattr(sys, "argv", ["devtools.test", "--host", host.name, "--frontend", "0.2.3", *arguments])
@@ -128,4 +127,4 @@ def test_the_suite_runs_on_the_tree(arguments, started, host, installs, monkeypa
     page = (
         tree.cache_folder() / f"packages-{sys.version_info[0]}.{sys.version_info[1]}" / "comfyui-frontend-package-0.2.3"
     )
-    assert seen == [([sys.executable, "-m", *started], str(host), str(page))]
+    assert seen == [([sys.executable, "-m", "devtools.command", *started], str(host), str(page))]

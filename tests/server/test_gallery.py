@@ -62,7 +62,7 @@ def start(checkpoint: Path, out: Path, prompts: Path) -> psutil.Popen:
 
 
 def unfinished(out: Path) -> list[Path]:
-    return [file for file in out.rglob("*") if file.suffix == ".part"]
+    return [file for file in out.rglob("*") if ".part" in file.suffixes]
 
 
 @pytest.mark.server
