@@ -23,7 +23,8 @@ from devtools.installed import check_packages, named  # noqa: E402
 from devtools.paths import CALLED_FROM, reason  # noqa: E402
 from devtools.processes import INTERRUPTED, run  # noqa: E402
 
-ENV = "env"  # the one command that is answered here, whatever the environment's Python is like
+ENV = "env"  # answered here, whatever the environment's Python is like
+LOCK = "lock"  # by this Python: an environment is built from what it writes
 # By name: what each command does, and the module that does it, which gets all further arguments.
 COMMANDS = {
     "demo": ("the workflow files on the demo checkpoint: strips and a report", "devtools.demo.demo"),
@@ -36,6 +37,7 @@ COMMANDS = {
     "eval": ("the figures of docs/evaluation.md", "devtools.figures.evaluate"),
     "bench": ("the figures of docs/performance.md", "benchmarks"),
     "fuzz": ("wrong, odd and random input for every node, through a real server", "devtools.fuzz.fuzz"),
+    LOCK: ("the versions and hashes that the environment is built from, anew", "devtools.release.lock"),
     "pictures": ("the pictures of settings in the help pages and the README", "devtools.pictures.pictures"),
 }
 # What a command needs of the developers' tools in a Python that was not set up here.
@@ -77,6 +79,8 @@ def main() -> int:
     arguments = sys.argv[2:]
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if command == LOCK:
+            return run([sys.executable, "-m", "devtools.command", COMMANDS[LOCK][1], *arguments], ROOT, os.environ)
         existing = named()
         found = existing or environment()
         if command == ENV:

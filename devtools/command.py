@@ -13,6 +13,7 @@ import sys  # noqa: E402
 import threading  # noqa: E402
 import traceback  # noqa: E402
 from pathlib import Path  # noqa: E402
+from types import FrameType  # noqa: E402
 from typing import Any  # noqa: E402
 
 from .environment import ROOT, SetupError, say  # noqa: E402
@@ -24,15 +25,18 @@ def main() -> int:
     module, *arguments = sys.argv[1:]
     interrupted = False
 
-    def interrupt(*_: object) -> None:
+    def interrupt(_: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
-        raise KeyboardInterrupt
+        if _imports(frame):
+            _interrupt_soon()
+        else:
+            raise KeyboardInterrupt
 
     def lost(error: Any) -> None:
         """Python drops what is raised in a destructor or a callback; Ctrl-C must not be lost there."""
         if error.exc_type is KeyboardInterrupt:
-            threading.Timer(0.1, _thread.interrupt_main).start()  # at once it would be raised in here
+            _interrupt_soon()
         else:
             sys.__unraisablehook__(error)
 
@@ -55,13 +59,30 @@ def main() -> int:
     return 0
 
 
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported. Several libraries drop what is raised then, or abort."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _interrupt_soon() -> None:
+    timer = threading.Timer(0.1, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
 def told(problem: BaseException) -> str | None:
     """What a user can do about an error; None for those that are not theirs to mend."""
     if isinstance(problem, SetupError):
         return str(problem)
     if isinstance(problem, ModuleNotFoundError):
         package = (problem.name or "").partition(".")[0]
-        if package and not (ROOT / package).exists():
+        if not package:  # raised by us, in words
+            return str(problem)
+        if not (ROOT / package).exists():
             return f"{sys.executable} has no package that brings the module {package}: install it and run again"
     if isinstance(problem, OSError) and problem.errno is not None:
         return f"{reason(problem)}; at {_place(problem)}"

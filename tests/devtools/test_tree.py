@@ -21,7 +21,7 @@ def installs(tmp_path, monkeypatch) -> list[list[str]]:
     """An empty cache, and a pip that only makes its folder; returns what it was called with."""
     calls = []
 
-    def pip(python, downloads, *arguments):
+    def pip(python, downloads, what, *arguments):
         calls.append([str(python), *map(str, arguments)])
         Path(arguments[arguments.index("--target") + 1]).mkdir(parents=True)
 
@@ -78,7 +78,7 @@ def test_a_tree_that_asks_for_nothing_more_changes_nothing_else(host, installs):
 
 
 def test_an_interrupted_installation_is_made_again(host, installs, monkeypatch):
-    def interrupted(python, downloads, *arguments):
+    def interrupted(python, downloads, what, *arguments):
         Path(arguments[arguments.index("--target") + 1]).mkdir(parents=True)
         raise KeyboardInterrupt
 
