@@ -1,0 +1,1 @@
+"""What training needs of the host: its weights as autograd takes them."""
