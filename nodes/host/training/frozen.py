@@ -17,18 +17,17 @@ def differentiable(network: nn.Module) -> Iterator[None]:
     the network has tensors of the same memory that are none: nothing is copied, whatever the precision. Afterwards,
     also after an error, it has its own again. To be opened outside inference mode.
     """
-    replaced: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
+    replaced: list[tuple[nn.Module, str, Tensor]] = []
     try:
         for module in network.modules():
-            for kept in (module._parameters, module._buffers):
-                for name, value in [*kept.items()]:
-                    if value is not None and (value.is_inference() or value.requires_grad):
-                        replaced.append((kept, name, value))
-                        kept[name] = _same_memory(value)
+            for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+                if value.is_inference() or value.requires_grad:
+                    replaced.append((module, name, value))
+                    setattr(module, name, _same_memory(value))
         yield
     finally:
-        for kept, name, value in replaced:
-            kept[name] = value
+        for module, name, value in replaced:
+            setattr(module, name, value)
 
 
 def _same_memory(value: Tensor) -> Tensor:
