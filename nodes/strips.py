@@ -45,7 +45,7 @@ class LabelledStrip(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, labels="", before=None) -> io.NodeOutput:
-        if images is None or images.ndim != 4 or not len(images):
+        if images.ndim != 4 or not len(images):
             raise ValueError("images holds no picture; connect a batch of pictures, for example from VAE Decode")
         if before is not None and (before.ndim != 4 or not len(before)):
             raise ValueError("before holds no picture; connect one, for example from VAE Decode, or nothing")

@@ -19,8 +19,7 @@ NUMBERS = {"a whole number", "a number"}
 NO_JUNK = {  # which of them a type's values may be
     "CONDITIONING": {"nothing in it"}, "LORA_MODEL": {"no entry", "an entry"}, "FLOAT": NUMBERS, "INT": NUMBERS,
     "STRING": {"a text"}, "SEGA_CONCEPTS": {"a thing", "nothing"}, "CLIP": {"nothing"}, "VAE": {"nothing"},
-    "IMAGE": {"nothing"}, "INVERSION": {"a thing"},
-    "SEGA_VECTORS": {"a thing"}, "COMBO": {"a text"},
+    "INVERSION": {"a thing"}, "SEGA_VECTORS": {"a thing"}, "COMBO": {"a text"},
 }  # fmt: skip
 # Of each type: what is one, also where it looks like nothing.
 GOOD = {

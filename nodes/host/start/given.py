@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..files.names import shown
 
-TOLD = {"CLIP", "VAE", "IMAGE", "SEGA_CONCEPTS"}  # of these a node itself says more where there is nothing
+TOLD = {"CLIP", "VAE", "SEGA_CONCEPTS"}  # of these a node itself says more where there is nothing
 WIDGETS = {"FLOAT", "INT", "STRING", "COMBO"}  # without a link they have a value
 FAR = 1000  # times a number's bound: beyond it not even the arithmetic holds
 HALF = re.compile(r"[\ud800-\udfff]")
