@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..host import has_accelerator
-from ..server.client import Client, Prompt
+from ..server.client import Client, Prompt, PromptError, PromptInterrupted
 from ..server.server import PACK, Server
 from .campaign import counted
 from .graphs import WIDGETS, Graph, Nodes, nodes_of
@@ -107,10 +107,11 @@ class Faults:
             with Server(base, flags=flags) as server:
                 found = Faults(server, 0, self.pack).results()
             for name, result in self._expected.items():
-                self.report.flags[" ".join(flags)] += found[name] == result
-                if found[name] != result:
+                under = found.get(name, ("not there", {}))
+                self.report.flags[" ".join(flags)] += under == result
+                if under != result:
                     self.report.findings.append(
-                        {"scene": name, "fault": flags, "kind": "other bits", "what": [found[name][0]]}
+                        {"scene": name, "fault": flags, "kind": "other bits", "what": [under[0]]}
                     )
 
     def results(self) -> dict[str, Result]:
@@ -149,9 +150,9 @@ class Faults:
         for _ in range(2):
             self._set(None, self._anew(prompt, points["nodes"].get("evaluation", [])))
             runs.append((*self.result(prompt), self._state(unloaded=False), self._state()))
-        (ended, bits, loaded, state), again = runs
-        if ended != "ran":
-            self._found(name, None, prompt, "it does not run", [ended])
+        (how, bits, loaded, state), again = runs
+        if how != "ran":
+            self._found(name, None, prompt, "it does not run", [how])
             return None
         if again != runs[0]:
             wrong = different(loaded, again[2]) + different(state, again[3])
@@ -171,18 +172,18 @@ class Faults:
         """Run a scene into a fault, compare what is left, run it well, and compare again."""
         point = fault[0]
         self._set(fault, self._anew(scene.prompt, scene.nodes[point]))
-        ended, bits = self.result(scene.prompt)
+        how, bits = self.result(scene.prompt)
         came = self._points()["came"]
         self.report.faults += came
         self.report.points[point] += came
-        self.report.ended[ended.partition(":")[0] if came else "the fault was not reached"] += 1
-        if ended == "ran" and bits != scene.bits:
+        self.report.ended[how.partition(":")[0] if came else "the fault was not reached"] += 1
+        if how == "ran" and bits != scene.bits:
             self._found(scene.name, fault, scene.prompt, "it ran on to other bits", [])
-        self._compare(scene, fault, f"after it {ended}", self._state(unloaded=False))
+        self._compare(scene, fault, f"after it {how}", self._state(unloaded=False))
         self._set(None, [])
-        ended, bits = self.result(scene.prompt)
-        if (ended, bits) != ("ran", scene.bits):
-            self._found(scene.name, fault, scene.prompt, f"the next run has other bits ({ended})", [])
+        how, bits = self.result(scene.prompt)
+        if (how, bits) != ("ran", scene.bits):
+            self._found(scene.name, fault, scene.prompt, f"the next run has other bits ({how})", [])
         wrong = different(scene.state, self._state())
         if wrong:
             self._found(scene.name, fault, scene.prompt, "after the next run", wrong)
@@ -213,15 +214,7 @@ class Faults:
 
     def result(self, prompt: Prompt) -> Result:
         """Run a prompt."""
-        number = self.client.queue(prompt)
-        entry = self.client.finished(number)
-        self.client.forget(number)
-        for event, message in entry["status"]["messages"]:
-            if event == "execution_error":
-                return f"failed: {message['node_type']}: {message['exception_message'].strip()[:200]}", {}
-            if event == "execution_interrupted":
-                return "interrupted", {}
-        return "ran", {node: out["fuzz"][0]["bits"] for node, out in entry["outputs"].items() if "fuzz" in out}
+        return ended(self.client, self.client.queue(prompt))
 
     def _found(self, scene: str, fault: Fault | None, prompt: Prompt, kind: str, what: list[str]) -> None:
         found = {"scene": scene, "fault": fault, "kind": kind, "what": what, "prompt": prompt}
@@ -235,6 +228,19 @@ class Faults:
 
     def _state(self, unloaded: bool = True) -> dict[str, str]:
         return self.client.json(f"/fuzz/state?pack={self.pack}{'&unloaded' if unloaded else ''}")
+
+
+def ended(client: Client, number: str) -> Result:
+    """Wait for a queued prompt, and have the server forget it."""
+    try:
+        outputs = client.wait(number)["outputs"]
+    except PromptInterrupted:
+        return "interrupted", {}
+    except PromptError as problem:
+        return f"failed: {problem}", {}
+    finally:
+        client.forget(number)
+    return "ran", {node: out["fuzz"][0]["bits"] for node, out in outputs.items() if "fuzz" in out}
 
 
 def among_others(prompt: Prompt, nodes: Nodes) -> Prompt:

@@ -20,6 +20,7 @@ from ..server.client import Prompt
 from ..server.server import CHECKPOINT, Server
 from ..server.workflows import load, to_prompt
 from .campaign import Usage, counted, of_usage, usage
+from .faults import ended
 
 CLIENTS = ("one", "two")
 SEEDS = (1, 2)
@@ -52,7 +53,7 @@ class SoakReport:
     @property
     def growth(self) -> float:
         """Of the server's memory since it was warm, as a share."""
-        return self.warm[-1]["MB"] / self.warm[0]["MB"] - 1
+        return self.warm[-1]["MB"] / self.warm[0]["MB"] - 1 if self.warm else 0.0
 
     def content(self) -> dict[str, Any]:
         return {**vars(self), "ended": dict(self.ended), "prompts": self.prompts, "growth": self.growth}
@@ -114,27 +115,18 @@ class Soak:
         if chance < DELETED:
             behind = self.client.queue(prompts[self.random.choice([*prompts])], two)
             self.client.delete(behind)
-            self._ended("deleted")
+            self.report.ended["deleted"] += 1
         elif chance < DELETED + CANCELLED:
             time.sleep(self.random.random())
             self.client.interrupt()
-        entry = self.client.finished(first)
-        self.client.forget(first)
-        events = {event: message for event, message in entry["status"]["messages"]}
-        if "execution_error" in events:
-            self._ended("failed")
-            self._found(which, events["execution_error"]["exception_message"])
-        elif "execution_interrupted" in events:
-            self._ended("interrupted")
-        else:
-            self._ended("ran")
-            bits = {key: out["fuzz"] for key, out in entry["outputs"].items() if "fuzz" in out}
+        how, bits = ended(self.client, first)
+        self.report.ended[how.partition(":")[0]] += 1
+        if how == "ran":
             self.report.compared += which in self._bits
             if self._bits.setdefault(which, bits) != bits:
                 self._found(which, "other bits than the first time")
-
-    def _ended(self, how: str) -> None:
-        self.report.ended[how] += 1
+        elif how != "interrupted":
+            self._found(which, how)
 
     def _found(self, what: Any, words: str) -> None:
         self.report.findings.append({"what": str(what), "words": words, "prompts": self.report.prompts})

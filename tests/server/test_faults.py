@@ -10,7 +10,7 @@ import pytest
 from devtools.fuzz.faults import Faults
 from devtools.fuzz.fuzz import prepared
 from devtools.fuzz.graphs import Graph
-from devtools.fuzz.soak import Soak
+from devtools.fuzz.soak import Soak, SoakReport
 from devtools.server.server import Server, link
 
 pytestmark = pytest.mark.server
@@ -31,14 +31,20 @@ def faults(server):
 
 
 @pytest.fixture(scope="module")
+def scenes(faults):
+    """Prompts by their names; to find which sockets go together, many of them are run."""
+    return dict(faults.prompts())
+
+
+@pytest.fixture(scope="module")
 def faulty(server):
     """The same for the pack of this folder that stands for ours."""
     return Faults(server, 5, pack="faulty")
 
 
-def test_every_node_is_in_it(faults):
+def test_every_node_is_in_it(faults, scenes):
     """A new one by existing."""
-    names = [name for name, _ in faults.prompts()]
+    names = [*scenes]
     assert len(names) == 2 * len(faults.nodes.ours) > 30
     assert {name.split(" ")[0] for name in names} == {*faults.nodes.ours}
     assert "SliderLoRALoader with clip, slider" in names
@@ -49,10 +55,10 @@ def test_every_node_is_in_it(faults):
     "node", ["SEGAGuidance", "SEGASweep", "SEGASampler", "SliderLoRALoader", "SliderSweep", "DDIMInvert",
              "DiffEditMask", "DiffEditSampler", "InstructPix2PixGuider", "SEGAApplyVectors"]
 )  # fmt: skip
-def test_a_failed_run_leaves_nothing(faults, node):
+def test_a_failed_run_leaves_nothing(faults, scenes, node):
     """Two of the faults that `dev.py fuzz --faults` tries with this node among other packs' patches."""
     before = faults.report.faults
-    name, prompt = next((name, prompt) for name, prompt in faults.prompts() if name.startswith(f"{node} with"))
+    name, prompt = next((name, prompt) for name, prompt in scenes.items() if name.startswith(f"{node} with"))
     scene = faults.scene(name, prompt)
     assert scene is not None, faults.report.findings
     every = list(faults.faults(scene))
@@ -117,3 +123,8 @@ def test_a_soak_notices_growth_and_other_bits(server, monkeypatch):
     assert report.growth == pytest.approx(0.011)
     assert [found["what"] for found in report.findings][1:] == ["memory", "files"]
     assert report.findings[0]["words"] == "other bits than the first time"
+
+
+def test_a_soak_that_is_stopped_at_once_has_a_report():
+    assert SoakReport(1).lines()[0].startswith("0 prompts, seed 1: ")
+    assert SoakReport(1).content()["growth"] == 0.0

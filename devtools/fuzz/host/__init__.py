@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import routes  # noqa: F401 - they are there by being imported
 from .models import WIDTH, FuzzEditModel, FuzzModel
+from .state import bits
 
 NAN, INF = float("nan"), float("inf")
 
@@ -263,12 +264,10 @@ class FuzzCheck(io.ComfyNode):
 
     @classmethod
     def execute(cls, value) -> io.NodeOutput:
-        found = [tensor.detach().cpu() for tensor in tensors(value, set())]
-        bits = hashlib.sha256()
-        for tensor in found:
-            bits.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        found = [*tensors(value, set())]
+        digest = hashlib.sha256(b"".join(map(bits, found)))
         finite = all(bool(torch.isfinite(tensor.float()).all()) for tensor in found)
-        return io.NodeOutput(ui={"fuzz": [{"finite": finite, "bits": bits.hexdigest()}]})
+        return io.NodeOutput(ui={"fuzz": [{"finite": finite, "bits": digest.hexdigest()}]})
 
 
 class Fuzz(ComfyExtension):

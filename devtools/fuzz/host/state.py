@@ -159,8 +159,11 @@ def _of_tensor(value: Tensor) -> str:
     about = f"{type(value).__name__} {list(value.shape)} {value.dtype} {value.device} {value.requires_grad}"
     if value.numel() == 0 or value.device.type == "meta" or value.is_nested:
         return about
-    raw = value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
-    return f"{about} {hashlib.sha256(raw.tobytes()).hexdigest()}"
+    return f"{about} {hashlib.sha256(bits(value)).hexdigest()}"
+
+
+def bits(value: Tensor) -> bytes:
+    return value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _of_module(module: torch.nn.Module, unloaded: bool) -> str:

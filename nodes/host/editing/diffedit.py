@@ -17,8 +17,8 @@ from ..conditioning.attention_patches import has_image_prompt, mixes_outputs
 from ..conditioning.checks import check_encoded, check_height_and_width
 from ..conditioning.concept import Conditioning, restrictions_in
 from ..conditioning.masks import fitted, to_cells
+from ..page import no_numbers
 from ..page.messages import input_name, message
-from ..page.no_numbers import advice_on
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.batched_call import BatchedCall
 from ..run.evolved_sampling import check_motion, guidance_is_replaced
@@ -209,7 +209,5 @@ def decode(model: Any, positive: Conditioning, negative: Conditioning, inversion
     guider = guider_for(model, {"positive": positive, "negative": negative}, cfg)
     sampler = MaskedDecodeSampler(inversion, cells)
     edited = run_sampler(guider, sampler, inversion.sigmas.flip(0), samples, torch.zeros_like(samples), seed=0)
-    for line in advice_on(edited, ["cfg"]):
-        logger.warning("DiffEdit Sampler: %s", line)
-        show_text(line)
+    no_numbers.warn(edited, ["cfg"], "DiffEdit Sampler")
     return torch.where(cells.to(edited.device) == 0, samples.to(edited.device), edited)

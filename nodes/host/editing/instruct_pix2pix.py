@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -15,13 +14,10 @@ from torch import Tensor
 
 from ....guidance_core import add_image_guidance
 from ..conditioning.concept import Conditioning
+from ..page import no_numbers
 from ..page.messages import input_name
-from ..page.no_numbers import advice_on
-from ..page.progress import show_text
 from ..run.batched_call import COUNT_KEY, BatchedCall, count_added
 from ..run.patches import PREFIX, Patch, declare
-
-logger = logging.getLogger("semantic_steering")
 
 GUIDER = declare(
     Patch(
@@ -61,9 +57,7 @@ class TwoScaleGuider(comfy.samplers.CFGGuider):
     def outer_sample(self, *args: Any, **kwargs: Any) -> Tensor:
         samples = super().outer_sample(*args, **kwargs)
         settings = [input_name("InstructPix2PixGuider", name) for name in ("text_scale", "image_scale")]
-        for line in advice_on(samples, settings):
-            logger.warning("InstructPix2Pix Guider: %s", line)
-            show_text(line, self.node)
+        no_numbers.warn(samples, settings, "InstructPix2Pix Guider", self.node)
         return samples
 
     def predict_noise(

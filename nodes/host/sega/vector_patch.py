@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +13,10 @@ from torch import Tensor
 
 from ....guidance_core import at_sigma
 from ..conditioning.checks import check_latent
+from ..page import no_numbers
 from ..page.messages import input_name
-from ..page.no_numbers import advice_on
-from ..page.progress import show_text
 from ..run.patches import PREFIX, Patch, add_outer_sample, declare
 from .vectors import RECORD_AGAIN, ConceptVectors
-
-logger = logging.getLogger("semantic_steering")
 
 VECTORS = declare(Patch(f"{PREFIX}vectors", "concept vectors", "SEGA Apply Vectors", windowed=True))
 
@@ -45,9 +41,7 @@ def with_vectors(model: Any, vectors: ConceptVectors, scale: float, node: str | 
             WrappersMP.PREDICT_NOISE, VECTORS.key, predict, guider.model_options, is_model_options=True
         )
         samples = executor(noise, latent_image, *args, **kwargs)
-        for line in advice_on(samples, [input_name("SEGAApplyVectors", "scale"), "cfg"]):
-            logger.warning("SEGA Apply Vectors: %s", line)
-            show_text(line, node)
+        no_numbers.warn(samples, [input_name("SEGAApplyVectors", "scale"), "cfg"], "SEGA Apply Vectors", node)
         return samples
 
     add_outer_sample(patched, VECTORS, outer_sample)

@@ -102,12 +102,13 @@ class Slider:
         window = self.window.in_sigmas(model_sampling.percent_to_sigma)
         return ActingSlider(self.layers.model, self.strengths, window, self.apply_to == "positive")
 
-    def verdict(self, acting: ActingSlider, levels: list[float], result: Tensor) -> Message:
-        """What the slider did in a run with these noise levels and this result, for people."""
+    def verdict(self, acting: ActingSlider, levels: list[float], broken: Sequence[Message]) -> Message:
+        """What the slider did in a run with these noise levels, for people. broken: what is said of the run's result
+        where that is no numbers."""
         steps = acting.window.steps(levels)
         active = message("active", steps=steps, total=len(levels) - 1)
         if steps:
-            return lines([active, *advice_on(result, [input_name("SliderLoRALoader", "strength"), "cfg"])])
+            return lines([active, *broken])
         missed = window_message("window_without_step", "SliderLoRALoader")
         return lines([active, message("advice", advice=missed)])
 
@@ -139,8 +140,9 @@ def _outer_sample(executor: Any, noise: Tensor, latent_image: Tensor, sampler: A
     run = plan(guider, sliders, len(noise), sigmas)
     run.register()
     samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    broken = advice_on(samples, [input_name("SliderLoRALoader", "strength"), "cfg"])
     for slider, acting in zip(sliders, run.sliders, strict=True):
-        text = slider.verdict(acting, sigmas.tolist(), samples)
+        text = slider.verdict(acting, sigmas.tolist(), broken)
         if slider.node is not None:
             show_text(text, slider.node)
         samples = tell(samples, message("named", name=slider.layers.label, what=text))
