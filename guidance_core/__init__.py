@@ -36,6 +36,13 @@ from .sliders import LowRank as LowRank
 from .sliders import concatenate as concatenate
 from .sliders import fuse_middle as fuse_middle
 from .sliders import low_rank_sum as low_rank_sum
+from .training import noise_estimate as noise_estimate
+from .training import of_size as of_size
+from .training import pair_loss as pair_loss
+from .training import prior_loss as prior_loss
+from .training import slider_loss as slider_loss
+from .training import squared_error as squared_error
+from .training import text_target as text_target
 from .vectors import at_sigma as at_sigma
 from .vectors import resized as resized
 from .windows import SAME_LEVEL as SAME_LEVEL

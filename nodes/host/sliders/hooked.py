@@ -1,8 +1,6 @@
 """Sliders as forward hooks: strengths for each entry of every forward pass.
 
-Strengths that differ within a batch travel with the conditionings, as one more of the tensors that the host batches for
-the network: whatever order, number or tiling of entries another pack makes of a call, each entry has its own strengths
-beside it.
+Strengths that differ within a batch travel with the conditionings (run/travelling.py).
 """
 
 from __future__ import annotations
@@ -11,16 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from comfy.conds import CONDRegular
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..page.progress import stop_if_cancelled
 from ..run.patches import OfOneRun
-from .acting import RUN_KEY, Acting, ActingSlider, acting_at, register
+from ..run.travelling import arrived, with_strengths
+from .acting import Acting, ActingSlider, acting_at, register
 from .layer_hooks import LayerHooks
 
-STRENGTHS = f"{RUN_KEY}.strengths"  # among a conditioning's model_conds
 ADVICE = "set apply_to to both, and sample each strength of a sweep in a run of its own with Slider LoRA Loader"
 
 
@@ -53,9 +50,9 @@ class HookedSliders(OfOneRun):
         self._networks = list({id(p.model): p.model for p in (guider.model_patcher, *clones)}.values())
         if not self.alike:
             for name, conds in guider.conds.items():
-                strengths = CONDRegular(self._strengths(name == "positive").to(guider.model_patcher.load_device))
+                strengths = self._strengths(name == "positive").to(guider.model_patcher.load_device)
                 for cond in conds:
-                    cond["model_conds"] = {**cond["model_conds"], STRENGTHS: strengths}
+                    cond.update(with_strengths(cond, strengths))
         try:
             if self.at_once:
                 self.attach()
@@ -77,7 +74,7 @@ class HookedSliders(OfOneRun):
     ) -> Tensor:  # fmt: skip
         stop_if_cancelled()  # samplers look at each of their steps only
         options = transformer_options or {}
-        travelled = kwargs.pop(STRENGTHS, None)  # the network does not know it
+        travelled = arrived(kwargs)
         strengths = self._hooks.strengths.get(id(executor.class_obj))
         if strengths is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)

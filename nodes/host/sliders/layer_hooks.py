@@ -21,8 +21,9 @@ from torch import Tensor
 from ....guidance_core import LowRank, concatenate, fuse_middle, low_rank_sum
 from ....guidance_core.sliders import CONVOLUTIONS
 from ..lora.adapters import LoRA, no_additive_form, parts, whole_difference
+from ..lora.fused_layers import called_as_layers
 from ..lora.shapes import INSTEAD, without_weight
-from .fused_layers import called_as_layers
+from ..run.travelling import of_entries
 
 
 @dataclass
@@ -139,19 +140,7 @@ class _Hook:
         if self._prepared is None:  # in the run's own device and precision, once a run
             with _outside_memory_graph():
                 self._prepared = _Prepared(self.layer, module, x, output)
-        return output + self._prepared.share(x, output, self._for_entries(strengths, len(x))).to(output.dtype)
-
-    def _for_entries(self, strengths: Tensor, entries: int) -> Tensor:
-        """Video models fold frames into the batch, picture by picture."""
-        given = len(strengths)
-        if given in (1, entries):
-            return strengths
-        if entries % given:
-            raise ValueError(
-                f"layer {self.name} sees {entries} entries for {given} pictures: this model cannot run sliders of "
-                "different strengths in one batch. Sample each strength in a run of its own, with apply_to both"
-            )
-        return strengths.repeat_interleave(entries // given, 0)
+        return output + self._prepared.share(x, output, of_entries(strengths, len(x), self.name)).to(output.dtype)
 
 
 def _outside_memory_graph() -> contextlib.AbstractContextManager:

@@ -1,0 +1,77 @@
+"""States that a slider is trained at: where the frozen model's own runs come by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..run.samplers import guider_for
+
+STEPS = 20  # of the whole range, of which a trajectory walks as much as is asked for
+TRAJECTORIES = 16
+CFG = 3.0  # as the authors'
+
+
+@dataclass(frozen=True)
+class Bank:
+    """x: [S, C, ...] in the model's internal latent space; sigma: [S]. On the CPU, of no inference mode."""
+
+    x: Tensor
+    sigma: Tensor
+
+    def drawn(self, rng: torch.Generator, count: int) -> Tensor:
+        """`count` rows, one out of each of as many parts of the range of levels."""
+        order = self.sigma.argsort(descending=True, stable=True)
+        places = (torch.arange(count) + torch.rand(count, generator=rng)) / count * len(order)
+        return order[places.long()]
+
+
+def levels(sampling: Any, end_percent: float, shift: float) -> Tensor:
+    """Noise levels of a trajectory, noisiest first: the model's highest one, then one each step of the range, moved by
+    a share `shift` of a step, and end_percent's, at which nothing is asked any more."""
+    steps = [(k + shift) / STEPS for k in range(STEPS)]
+    shares = [0.0, *(share for share in steps if 0 < share < end_percent), end_percent]
+    sigmas = [min(float(sampling.percent_to_sigma(share)), float(sampling.sigma_max)) for share in shares]
+    return torch.tensor([sigma for i, sigma in enumerate(sigmas) if i == 0 or sigma < sigmas[i - 1]])
+
+
+def walked(
+    model: Any, positive: Any, negative: Any, empty: Tensor, cfg: float, start_percent: float, end_percent: float,
+    seed: int, at_once: int, trajectories: int = TRAJECTORIES,
+) -> Bank:  # fmt: skip
+    """Trajectories of the host's Euler sampler from as many seeds, and all their states from start_percent to
+    end_percent. empty: one picture's latent; at_once: pictures in one run. Their levels lie between one another's.
+
+    Raises ValueError for a range without any level.
+    """
+    if not end_percent - start_percent >= 1 / STEPS:
+        raise ValueError(
+            f"start_percent {start_percent:g} to end_percent {end_percent:g} leaves no noise levels to train at; they "
+            f"must lie at least {1 / STEPS:g} apart (usually 0 and 0.6)"
+        )
+    sampling = model.get_model_object("model_sampling")
+    highest = float(sampling.percent_to_sigma(start_percent))
+    x, sigma = [], []
+    for first in range(0, trajectories, at_once):
+        seeds = range(seed + first, seed + min(first + at_once, trajectories))
+        sigmas = levels(sampling, end_percent, (first // at_once + 0.5) / -(-trajectories // at_once))
+        conds = {"positive": positive} | ({"negative": negative} if cfg != 1 else {})
+        guider = guider_for(model, conds, cfg)
+
+        def keep(step: int, _: Tensor, state: Tensor, __: int, sigmas: Tensor = sigmas) -> None:
+            if float(sigmas[step]) <= highest * (1 + 1e-4):
+                x.append(state.detach().float().cpu())
+                sigma.append(sigmas[step].repeat(len(state)))
+
+        noises: list[Any] = [comfy.sample.prepare_noise(empty, each) for each in seeds]
+        noise = torch.cat(noises)
+        start = empty.repeat(len(seeds), *[1] * (empty.ndim - 1))
+        guider.sample(noise, start, comfy.samplers.sampler_object("euler"), sigmas, callback=keep, disable_pbar=True,
+                      seed=seed)  # fmt: skip
+    with torch.inference_mode(False):
+        return Bank(torch.cat(x).clone(), torch.cat(sigma).clone())

@@ -1,0 +1,118 @@
+"""Which layers of a network a slider is trained on, and what a file calls them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.utils
+import torch
+
+from ..lora.shapes import INSTEAD, features, without_weight
+
+CHOICES = ("no cross-attention", "cross-attention", "self-attention", "all linear", "all")
+
+# Names of the host's networks. A block is one of several in a row; what lies outside of blocks reads the picture, the
+# text and the time, or writes the result.
+BLOCK = re.compile(r"(?:^|\.)\w*(?:block|layer|refiner)s?\.\d+\.(?!\d+$)|^middle_block\.")
+# What reads the text: the cross-attention, and in networks that treat words like cells of a picture the words' side.
+CROSS = re.compile(r"\.cross_attn\.|\.txt_attn\.|\.context_block\.attn\.|\.add_[qkv]_proj$|\.to_add_out$")
+TEXT = re.compile(r"^txt_|(?:^|\.)(?:txt|context|cap|text)_")
+SELF = re.compile(r"attn|attention|\.linear[12]$")  # the last: Flux's, attention and feed-forward in one
+# What makes scales and shifts of the time, in transformers; a UNet's own is in its residual blocks (emb_layers).
+TIME = re.compile(r"(?:^|[._])(?:mod|modulation\w*|adaLN\w*|time\w*|label\w*|t_embedder|y_embedder)(?:[._]|$)")
+# Of a UNet's blocks: those that diffusers' residual blocks and their changes of size consist of.
+CONVOLUTIONAL = re.compile(r"\.(?:in_layers|out_layers|emb_layers|skip_connection|op|conv)(?:\.|$)")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """path: in the host's BaseModel; name: in files, as Concept Sliders' authors and kohya write it."""
+
+    path: str
+    name: str
+    module: torch.nn.Module
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(in, out)."""
+        found = features(self.module)
+        return (found[1], found[0]) if found else (self.module.in_channels, self.module.out_channels)  # type: ignore[attr-defined]
+
+
+def chosen(model: Any, choice: str, rank: int) -> list[Layer]:
+    """The layers of a MODEL that a choice means.
+
+    The UNets' "no cross-attention" is the authors' noxattn on their c3lier layers: self-attention, residual blocks and
+    changes of size. Of transformers it is every linear layer of their blocks but what reads the text or the time.
+    Raises ValueError for a choice without layers, for layers that have no weight, and for a rank above the smallest
+    layer's.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"layers is {choice!r}; it must be one of {', '.join(CHOICES)}")
+    network, names = model.model.diffusion_model, _names(model)
+    meant = _of_unet if hasattr(network, "input_blocks") else _of_transformer
+    found = [
+        Layer(f"diffusion_model.{path}", names.get(path) or f"lora_unet_{path.replace('.', '_')}", module)
+        for path, module in network.named_modules()
+        if _is_layer(module) and BLOCK.search(path) and meant(path, features(module) is not None, choice)
+    ]
+    if not found:
+        raise ValueError(
+            f"layers is {choice!r}, of which this model ({type(network).__name__}) has none; choose all linear"
+        )
+    weightless = next((layer for layer in found if without_weight(layer.module)), None)
+    if weightless is not None:
+        raise ValueError(
+            f"model cannot be trained on: its layer {weightless.path!r} is of class "
+            f"{type(weightless.module).__name__}, which has no weight that gradients could pass through; {INSTEAD}"
+        )
+    smallest = min(found, key=lambda layer: min(layer.sizes))
+    largest = min(smallest.sizes)
+    if rank > largest:
+        raise ValueError(
+            f"rank is {rank}, more than the {largest} that the smallest layer ({smallest.path!r}, "
+            f"{'x'.join(map(str, smallest.sizes))}) can hold; set rank to {largest} or less (usually 4 to 16)"
+        )
+    return found
+
+
+def _is_layer(module: torch.nn.Module) -> bool:
+    convolution = isinstance(module, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d))
+    return (convolution and module.groups == 1) or features(module) is not None
+
+
+def _of_unet(path: str, linear: bool, choice: str) -> bool:
+    return {
+        "no cross-attention": ".attn1." in path or bool(CONVOLUTIONAL.search(path)),
+        "cross-attention": ".attn2." in path,
+        "self-attention": ".attn1." in path,
+        "all linear": linear,
+        "all": True,
+    }[choice]
+
+
+def _of_transformer(path: str, linear: bool, choice: str) -> bool:
+    cross = bool(CROSS.search(path))
+    picture = not (cross or TEXT.search(path) or TIME.search(path))
+    return (
+        linear
+        and {
+            "no cross-attention": picture,
+            "cross-attention": cross,
+            "self-attention": picture and bool(SELF.search(path)),
+            "all linear": True,
+            "all": True,
+        }[choice]
+    )
+
+
+def _names(model: Any) -> dict[str, str]:
+    """{a UNet's own layer: its name in files}, by diffusers' names of them."""
+    table = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    return {
+        ours.removesuffix(".weight"): f"lora_unet_{theirs.removesuffix('.weight').replace('.', '_')}"
+        for theirs, ours in table.items()
+        if theirs.endswith(".weight")
+    }

@@ -1,0 +1,299 @@
+"""Steps of a training: what they compute, against slow versions; and that nothing of it stays on the model."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import pytest
+import tiny_models
+import torch
+from semantic_steering.guidance_core import noise_estimate
+from semantic_steering.nodes.host.lora.fitting import fit
+from semantic_steering.nodes.host.training.asking import Asked
+from semantic_steering.nodes.host.training.run import Diverged, Training
+from training_runs import ALPHA, BATCH, GUIDANCE, NEGATIVE, RANK, TARGET, asked_by, training
+
+
+def loaded() -> Any:
+    """A MODEL as a loader node leaves it."""
+    with torch.inference_mode():
+        return tiny_models.unet_model()
+
+
+@pytest.fixture
+def model() -> Any:
+    return loaded()
+
+
+def bits(model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.model.state_dict().items()}
+
+
+def with_slider(model: Any, tensors: dict, strength: float) -> Any:
+    """The stock LoRA loader's MODEL."""
+    return comfy.sd.load_lora_for_models(model, None, dict(tensors), strength, 0)[0]
+
+
+def estimate(model: Any, x: torch.Tensor, sigma: torch.Tensor, conditioning: list) -> torch.Tensor:
+    """n of one conditioning, by the host's own network with whatever weights a MODEL has."""
+    comfy.model_management.load_models_gpu([model])
+    with torch.no_grad():
+        context = conditioning[0][0].repeat(len(x), 1, 1)
+        return noise_estimate(x, model.model.apply_model(x, sigma, c_crossattn=context), sigma)
+
+
+def by_hand(model: Any, conds: dict, x: torch.Tensor, sigma: torch.Tensor, plus: Any, minus: Any) -> torch.Tensor:
+    """Equation 8 with both signs, element by element. plus, minus: MODELs with the slider at 1 and −1."""
+    neutral = estimate(model, x, sigma, conds["target"])
+    poles = [key for key in conds if key.startswith("plus")]
+    direction = sum(
+        estimate(model, x, sigma, conds[key]) - estimate(model, x, sigma, conds[key.replace("plus", "minus")])
+        for key in poles
+    ) / len(poles)
+    errors = []
+    for sign, carrying in ((1.0, plus), (-1.0, minus)):
+        goal = neutral + sign * GUIDANCE * direction
+        for i in range(len(x)):
+            scaled = goal[i] * neutral[i].double().norm() / goal[i].double().norm()
+            errors.append((estimate(carrying, x, sigma, conds["target"])[i] - scaled).square().mean())
+    return torch.stack(errors).mean()
+
+
+@pytest.mark.parametrize("preserved", [1, 3])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_the_loss_is_equation_8_at_both_signs(model, preserved, steps):
+    conds = {"target": TARGET}
+    conds |= {f"plus {i}": tiny_models.unet_cond(10 + i) for i in range(preserved)}
+    conds |= {f"minus {i}": tiny_models.unet_cond(20 + i) for i in range(preserved)}
+    run = training(model, conds)
+    run.run(steps)
+    rng = torch.Generator().manual_seed(5)
+    rows = run.objective.bank.drawn(torch.Generator().manual_seed(5), BATCH)
+    found = float(asked_by(run, lambda asked: run.objective.loss(asked, rng, BATCH).detach()))
+    tensors = run.factors.tensors()
+    x, sigma = run.objective.bank.x[rows], run.objective.bank.sigma[rows]
+    expected = by_hand(model, conds, x, sigma, with_slider(model, tensors, 1.0), with_slider(model, tensors, -1.0))
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_steps_gradient_is_that_of_the_loss(model):
+    """By differences: the network has no way back of its own here."""
+    run = training(model)
+    run.run(3)
+
+    def loss(asked: Asked) -> torch.Tensor:
+        return run.objective.loss(asked, torch.Generator().manual_seed(5), BATCH)
+
+    def gradients(asked: Asked) -> dict[str, torch.Tensor]:
+        loss(asked).backward()
+        return {name: value.grad.clone() for name, value in run.factors.parameters.items() if value.grad is not None}
+
+    found = asked_by(run, gradients)
+    assert found.keys() == run.factors.parameters.keys()
+    start = {name: value.data.clone() for name, value in run.factors.parameters.items()}
+
+    def at(shift: float, direction: dict[str, torch.Tensor]) -> float:
+        for name, value in run.factors.parameters.items():
+            value.data = start[name] + shift * direction[name]
+        return float(asked_by(run, lambda asked: loss(asked).detach()))
+
+    size = 2e-3
+    random = {name: tiny_models.noise(*value.shape, seed=i) for i, (name, value) in enumerate(found.items())}
+    for mixed in (0.0, 0.3):  # along the gradient, and to the side of it
+        direction = {name: value / norm(found) + mixed * random[name] / norm(random) for name, value in found.items()}
+        expected = sum(float((value * direction[name]).sum()) for name, value in found.items())
+        assert (at(size, direction) - at(-size, direction)) / (2 * size) == pytest.approx(expected, rel=0.02)
+
+
+def norm(values: dict[str, torch.Tensor]) -> float:
+    return sum(float(value.double().square().sum()) for value in values.values()) ** 0.5
+
+
+def test_a_step_is_adams(model):
+    run = training(model)
+    own = {name: torch.nn.Parameter(value.detach().clone()) for name, value in run.factors.parameters.items()}
+    optimiser = torch.optim.Adam(own.values(), lr=run.learning_rate)
+    for step in (1, 2):
+        rng = torch.Generator().manual_seed(run.seed + 7919 * step)
+
+        def gradients(asked: Asked, rng: torch.Generator = rng) -> None:
+            run.objective.loss(asked, rng, BATCH).backward()
+            for name, value in run.factors.parameters.items():
+                assert value.grad is not None
+                own[name].grad = value.grad.clone()
+
+        asked_by(run, gradients)
+        optimiser.step()
+        run.run(step)
+        for name, value in run.factors.parameters.items():
+            assert torch.equal(value, own[name]), name
+
+
+def loss_everywhere(run: Training) -> float:
+    """Of all states, whichever a step would draw."""
+    return float(asked_by(run, lambda asked: run.objective.loss(asked, torch.Generator(), len(run.states)).detach()))
+
+
+def test_it_learns_the_direction_and_the_model_is_what_it_was(model):
+    before, state = bits(model), tiny_models.state_of(model)
+    run = training(model)
+    first = loss_everywhere(run)
+    run.run(50)
+    assert loss_everywhere(run) < first / 2
+    assert tiny_models.state_of(model) == state
+    assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+
+
+def test_what_was_trained_is_what_the_loaders_make_of_it(model):
+    """Ours takes all of it; the stock loader's weights give what the hooks gave."""
+    run = training(model)
+    run.run(8)
+    tensors = run.factors.tensors()
+    assert fit(model, None, tensors, "slider").matched == len(run.factors.layers)
+    x, sigma = run.objective.bank.x[:2], run.objective.bank.sigma[:2]
+    for strength in (1.0, -2.0):
+        hooked = asked_by(
+            run, lambda asked, s=strength: asked.trained(x, sigma, "target", torch.full((2,), s)).detach()
+        )
+        merged = estimate(with_slider(model, tensors, strength), x, sigma, TARGET)
+        plain = estimate(model, x, sigma, TARGET)
+        assert tiny_models.relative(hooked - plain, merged - plain) < 1e-3
+        assert tiny_models.relative(hooked, plain) > 0.01
+
+
+def test_an_untrained_slider_changes_nothing_and_frozen_is_the_model_itself(model):
+    run = training(model)
+    x, sigma = run.objective.bank.x[:2], run.objective.bank.sigma[:2]
+    trained, frozen = asked_by(
+        run,
+        lambda asked: (
+            asked.trained(x, sigma, "target", torch.ones(2)).detach(),
+            asked.frozen(x, sigma, ["target"])[0],
+        ),
+    )
+    assert torch.equal(trained, frozen)
+    run.run(5)
+    again = asked_by(run, lambda asked: asked.frozen(x, sigma, ["target"])[0])
+    assert torch.equal(frozen, again)
+
+
+def hooks_of(model: Any) -> int:
+    return sum(len(module._forward_hooks) for module in model.model.modules())
+
+
+@pytest.mark.parametrize("how", ["cancel", "memory", "error"])
+@pytest.mark.parametrize("call", [1, 3, 6, 7])
+def test_whatever_ends_it_the_model_is_untouched_and_the_last_good_step_stays(model, monkeypatch, how, call):
+    before, state = bits(model), tiny_models.state_of(model)
+    run = training(model)
+    count = iter(range(1, 100))
+    own = model.model.apply_model
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if next(count) == call:
+            if how == "memory":
+                raise torch.OutOfMemoryError("made up")
+            if how == "error":
+                raise RuntimeError("made up")
+            comfy.model_management.interrupt_current_processing()
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(model.model, "apply_model", failing)
+    expected = comfy.model_management.InterruptProcessingException if how == "cancel" else RuntimeError
+    with pytest.raises(expected):
+        run.run(20)
+    monkeypatch.undo()
+    done = len(run.losses)
+    assert done == (call - 1) // (BATCH + 1)  # evaluations of a step: its states' targets, and both signs
+    assert not comfy.model_management.in_training
+    assert hooks_of(model) == 0
+    assert tiny_models.state_of(model) == state
+    assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+    assert all(value.grad is None for value in run.factors.parameters.values())
+    whole = training(loaded())
+    whole.run(done)
+    for name, value in whole.factors.parameters.items():
+        assert torch.equal(value, run.factors.parameters[name])
+
+
+def test_nothing_of_it_lives_on_when_it_is_dropped(model):
+    run = training(model)
+    run.run(3)
+    left = [weakref.ref(value) for value in run.factors.parameters.values()]
+    del run
+    gc.collect()
+    assert not any(reference() is not None for reference in left)
+
+
+def test_the_next_run_of_the_model_has_the_same_bits(model):
+    start = tiny_models.noise(1, 4, 8, 8)
+    with torch.inference_mode():
+        plain = tiny_models.sample_cfg(model, TARGET, NEGATIVE, start=start)
+        training(model).run(3)
+        assert torch.equal(tiny_models.sample_cfg(model, TARGET, NEGATIVE, start=start), plain)
+
+
+def test_in_inference_mode_as_a_node_runs_it_is_the_same(model):
+    outside = training(model)
+    outside.run(4)
+    with torch.inference_mode():
+        inside = training(loaded())
+        inside.run(4)
+    assert inside.losses == outside.losses
+    for name, value in inside.factors.parameters.items():
+        assert torch.equal(value, outside.factors.parameters[name])
+
+
+def test_a_loss_that_is_no_number_says_the_step_and_leaves_the_last_good_one(model):
+    run = training(model, rate=1e-2)
+    run.run(2)
+    good = run.factors.tensors()
+    own = run.objective.loss
+    run.objective.loss = lambda *args: own(*args) * float("nan")  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match=r"step 3 is no number: lower learning_rate \(0.01 now"):
+        run.run(4)
+    for name, value in run.factors.tensors().items():
+        assert torch.equal(value, good[name])
+
+
+def test_what_a_step_costs(model):
+    """A state's targets are asked once, in one forward; both signs of a step are one."""
+    calls = tiny_models.recorded(model)
+    run = training(calls.model)
+    before = len(calls.batches)
+    run.run(1)
+    assert calls.batches[before:] == [3] * BATCH + [2 * BATCH]  # target and both poles of each; both signs of all
+    before = len(calls.batches)
+    again = torch.Generator().manual_seed(run.seed + 7919)
+    asked_by(run, lambda asked: run.objective.loss(asked, again, BATCH).detach())
+    assert calls.batches[before:] == [2 * BATCH]
+
+
+def test_in_half_precision_the_factors_are_float32(model):
+    with torch.inference_mode():
+        half = tiny_models.unet_model()
+        half.model.diffusion_model.to(torch.bfloat16)
+        half.model.diffusion_model.dtype = torch.bfloat16
+    run = training(half)
+    first = loss_everywhere(run)
+    run.run(30)
+    assert loss_everywhere(run) < first / 2
+    assert all(value.dtype is torch.float32 for value in run.factors.parameters.values())
+    assert all(value.dtype is torch.bfloat16 for value in half.model.diffusion_model.parameters())
+
+
+def test_rank_and_alpha_are_those_asked_for(model):
+    tensors = training(model, rank=3).factors.tensors()
+    for name, value in tensors.items():
+        if name.endswith("lora_down.weight"):
+            assert len(value) == 3
+        elif name.endswith("lora_up.weight"):
+            assert value.shape[1] == 3
+            assert not value.any()
+        else:
+            assert float(value) == ALPHA
+    assert RANK != 3
