@@ -10,7 +10,7 @@ import torch
 from semantic_steering.nodes.host.training.bank import walked
 from semantic_steering.nodes.host.training.factors import Factors
 from semantic_steering.nodes.host.training.layers import chosen
-from semantic_steering.nodes.host.training.run import Training, TrainingSampler
+from semantic_steering.nodes.host.training.run import Training
 from semantic_steering.nodes.host.training.text import TextObjective
 
 GUIDANCE, RANK, ALPHA, BATCH = 1.5, 2, 1.0, 2
@@ -34,11 +34,10 @@ def training(
 def asked_by(training: Training, question: Callable[[Any], Any]) -> Any:
     """What is answered within a run of a training, where its step would stand."""
 
-    class Once(TrainingSampler):
-        found: Any = None
+    answers: list[Any] = []
 
     def step(asked: Any) -> None:
-        Once.found = question(asked)
+        answers.append(question(asked))
         training.losses.append(0.0)
 
     own, training.step = training.step, step  # type: ignore[method-assign]
@@ -46,5 +45,5 @@ def asked_by(training: Training, question: Callable[[Any], Any]) -> Any:
         training.run(len(training.losses) + 1)
     finally:
         training.step = own  # type: ignore[method-assign]
-        training.losses.pop()
-    return Once.found
+        del training.losses[len(training.losses) - len(answers) :]
+    return answers[0]

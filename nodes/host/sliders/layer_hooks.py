@@ -7,7 +7,6 @@ offloaded ones, and on the clones of several GPUs.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,9 +102,6 @@ class LayerHooks:
                 if without_weight(module):
                     uncalled[name] = type(module).__name__
         self._around.enter_context(called_as_layers(hooked))
-        # A compiled network would go on as it was compiled, without the hooks: torch does not look for new ones.
-        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # torch 2.6
-            self._around.enter_context(torch.compiler.set_stance("force_eager"))
 
     def check_called(self, network: torch.nn.Module) -> None:
         """After a network's first evaluation. Raises ValueError if it has run layers without weights in a way of its

@@ -14,7 +14,6 @@ from ..run.samplers import guider_for
 
 STEPS = 20  # of the whole range, of which a trajectory walks as much as is asked for
 TRAJECTORIES = 16
-CFG = 3.0  # as the authors'
 
 
 @dataclass(frozen=True)

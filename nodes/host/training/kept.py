@@ -55,9 +55,12 @@ class Kept:
         """What was kept to go on from, the latest last."""
         return sorted(self.folder.glob(f"*_{self.digest}_step_*{STATE}"))
 
-    def write(self, training: Training, why: str) -> Path:
-        """The slider as it is now, in a file of its own. Raises OSError in words."""
+    def write(self, training: Training, why: str) -> Path | None:
+        """The slider as it is now, in a file of its own; None before the first step, when nothing is trained. Raises
+        OSError in words."""
         step = len(training.losses)
+        if step == 0:
+            return None
         self.folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"\W+", "_", self.title).strip("_")[:LONGEST_NAME] or "slider"
         path = self.folder / f"{name}_{self.digest}_step_{step:05}.safetensors"

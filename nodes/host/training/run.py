@@ -31,11 +31,11 @@ class Objective(Protocol):
 
 
 class Diverged(ValueError):
-    """The loss is no number any more."""
+    """The loss, or its gradient, is no number any more."""
 
-    def __init__(self, step: int, learning_rate: float):
+    def __init__(self, what: str, step: int, learning_rate: float):
         super().__init__(
-            f"the loss of step {step} is no number: lower learning_rate ({learning_rate:g} now; a third of it is a "
+            f"the {what} of step {step} is no number: lower learning_rate ({learning_rate:g} now; a third of it is a "
             "good next try), or guidance"
         )
 
@@ -44,8 +44,8 @@ class Diverged(ValueError):
 class Training:
     """A slider on its way. All that a step changes is here: the factors, the optimiser's state and the losses.
 
-    conds: {name: CONDITIONING} that the objective asks by; at_once: pictures in the largest forward pass. A step's
-    random numbers follow from seed and step alone, so that a training goes on as if it had never stopped.
+    conds: {name: CONDITIONING} that the objective asks by. A step's random numbers follow from seed and step alone, so
+    that a training goes on as if it had never stopped.
     """
 
     model: Any
@@ -59,6 +59,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self._keeps_copies = False
+        self.factors.to(self.model.load_device)  # before there is anything beside them
         self.optimiser = torch.optim.Adam(self.factors.parameters.values(), lr=self.learning_rate)
 
     @property
@@ -69,7 +70,6 @@ class Training:
         """Train on to a step. Raises Diverged, with the factors as the last good step left them, and the host's
         InterruptProcessingException after Cancel, between two evaluations."""
         guider = guider_for(self.model, dict(self.conds))
-        self.factors.to(guider.model_patcher.load_device)
         carry_strengths(guider, self.factors)
         # Both signs of a step, with a graph of what they are made of.
         empty = torch.zeros(2 * self.batch_size, *self.states.shape[1:])
@@ -99,8 +99,11 @@ class Training:
             loss = self.objective.loss(asked, rng, self.batch_size)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise Diverged(step, self.learning_rate)
+                raise Diverged("loss", step, self.learning_rate)
             loss.backward()
+        gradients = [parameter.grad for parameter in self.factors.parameters.values() if parameter.grad is not None]
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            raise Diverged("gradient", step, self.learning_rate)
         return value
 
 

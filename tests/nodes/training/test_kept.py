@@ -48,6 +48,12 @@ def test_going_on_is_bit_equal_to_never_having_stopped():
         assert torch.equal(run.factors.tensors()[name], value), name
 
 
+def test_before_the_first_step_there_is_nothing_to_keep(output):
+    run, kept = begun()
+    assert kept.write(run, "interrupted") is None
+    assert list(output.iterdir()) == []
+
+
 def test_the_file_is_a_lora_with_its_settings_and_its_step(output):
     run, _ = interrupted()
     (file,) = output.glob("loras/*.safetensors")

@@ -260,6 +260,24 @@ def test_a_loss_that_is_no_number_says_the_step_and_leaves_the_last_good_one(mod
         assert torch.equal(value, good[name])
 
 
+def test_a_gradient_that_is_no_number_leaves_the_last_good_step(model):
+    """Of a loss that is one."""
+    run = training(model)
+    run.run(2)
+    good = run.factors.tensors()
+    own = run.objective.loss
+
+    def zero_of_no_slope(*args: Any) -> torch.Tensor:
+        found = own(*args)
+        return (found - found.detach()).sqrt()
+
+    run.objective.loss = zero_of_no_slope  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match="the gradient of step 3 is no number: lower"):
+        run.run(4)
+    for name, value in run.factors.tensors().items():
+        assert torch.equal(value, good[name])
+
+
 def test_what_a_step_costs(model):
     """A state's targets are asked once, in one forward; both signs of a step are one."""
     calls = tiny_models.recorded(model)
