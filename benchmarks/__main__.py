@@ -17,11 +17,11 @@ from . import NAMES, page
 def module_of(name: str) -> ModuleType:
     """The benchmark's module: `rows(quick)` measures, `table(rows)` writes Markdown, and `plot(rows, folder)`, where
     there is one, a picture. ComfyUI must be prepared."""
-    from . import cost, diffedit, edit_term, ledits, memory, sega, sliders
+    from . import cost, diffedit, edit_term, ledits, memory, sega, sliders, training
 
     return {
         "sega": sega, "diffedit": diffedit, "ledits": ledits, "edit_term": edit_term, "memory": memory, "cost": cost,
-        "sliders": sliders,
+        "sliders": sliders, "training": training,
     }[name]  # fmt: skip
 
 

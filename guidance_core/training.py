@@ -29,9 +29,14 @@ def text_target(neutral: Tensor, plus: Tensor, minus: Tensor, guidance: float, s
     finite and above 0; sign: 1 or −1. Departures: divided by |P|, so that η means the same however many are preserved;
     both signs (the authors' code trains +1 alone, their paper's dial is for both).
     """
+    check_guidance(guidance)
+    return neutral + sign * guidance * (plus - minus).mean(0)
+
+
+def check_guidance(guidance: float) -> None:
+    """Raises ValueError for an η that is no number above 0."""
     if not (math.isfinite(guidance) and guidance > 0):
         raise ValueError(f"guidance is {guidance}; it must be a number above 0 (usually 1 to 4)")
-    return neutral + sign * guidance * (plus - minus).mean(0)
 
 
 def of_size(target: Tensor, like: Tensor) -> Tensor:

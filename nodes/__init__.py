@@ -32,6 +32,12 @@ with reported("sliders"):
     from . import sliders
 
     NODES += usable(sliders.NODES)
+with reported("the training of sliders"):
+    from . import training
+    from .host.page import finishing
+
+    NODES += usable(training.NODES)
+    finishing.serve()
 with reported("Labelled Strip"):
     from . import strips
 

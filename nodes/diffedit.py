@@ -12,10 +12,11 @@ from ..guidance_core import binarise, blur_mask, check_mask_settings, grow_mask,
 from .host.conditioning.checks import check_height_and_width
 from .host.conditioning.masks import to_pictures
 from .host.editing import diffedit as host
-from .host.editing.inversion import Inversion, picture_latent
+from .host.editing.inversion import Inversion
 from .host.page.previews import backdrop, fitted_pictures, mask_shown, masked_picture
 from .host.page.progress import show_heat
 from .host.run.ksampler import picture_size
+from .host.run.latents import picture_latent
 from .host.run.patches import Use, check_unsteered
 from .inversion import CATEGORY, InversionType
 
@@ -104,7 +105,7 @@ class DiffEditMask(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         check_mask_settings(strength, threshold, maps, clamp, grow, blur)
         check_unsteered(model, Use.MASK)
-        samples = picture_latent(model, latent_image)
+        samples = picture_latent(model, latent_image, "latent_image", "inverted")
         check_height_and_width(samples.shape, host.NEEDS_A_PICTURE.format("DiffEdit Mask"))
         size = picture_size(model, samples.shape)
         ratio = model.get_model_object("latent_format").temporal_downscale_ratio

@@ -13,6 +13,14 @@ export function isOurs(node) {
 }
 
 /**
+ * @param {any} node a node of the graph
+ * @returns {boolean} whether it is one of those that train
+ */
+export function isTraining(node) {
+  return node?.constructor.nodeData?.category === `${CATEGORY}training`;
+}
+
+/**
  * @param {string} id as a run has it: of the node, after those of the subgraph nodes around it
  * @returns {any} the node, or nothing
  */

@@ -18,9 +18,10 @@ from . import context as evaluate_context
 from . import editing as evaluate_editing
 from . import sega as evaluate_sega
 from . import sliders as evaluate_sliders
+from . import training as evaluate_training
 
 PROMPT = "a portrait of a person with no hat"
-PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders")
+PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders", "training")
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
@@ -45,6 +46,7 @@ def figures(out: Path | None, quick: bool, parts: Sequence[str] = PARTS) -> dict
         "sega": lambda: evaluate_sega.figures(lab, judge, out, quick),
         "editing": lambda: evaluate_editing.figures(lab, judge, out, quick),
         "sliders": lambda: evaluate_sliders.figures(lab, judge, out, quick),
+        "training": lambda: evaluate_training.figures(lab, judge, out, quick),
     }
     return {part: made[part]() for part in parts}
 

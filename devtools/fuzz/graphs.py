@@ -40,9 +40,11 @@ VALUES: dict[str, Any] = {
     "text": "glasses", "steps": STEPS, "maps": 1, "scales": "-4, 0, 4", "strengths": "-1, 0, 1", "iterations": 2,
     "labels": "", "method": "random", "sampler_name": "euler", "scheduler": "normal", "lora_name": "good.safetensors",
     "ckpt_name": CHECKPOINT, "image": PICTURE, "width": 64, "height": 64, "upscale_method": "nearest-exact",
+    "positive": "glasses", "negative": "no glasses", "rank": 1, "batch_size": 1,
 }  # fmt: skip
 SAVES = "SEGASaveVectors"  # what SEGALoadVectors loads
 EDITING = {"InstructPix2PixGuider"}  # classes that run on an edit model only
+OTHER_TEXT = {"class_conditioning": "a portrait"}  # inputs that must differ from the other conditionings of their node
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
@@ -104,6 +106,8 @@ class Graph:
                 inputs[field] = self.value(field, kind, options)
             elif kind == "MODEL" and name in EDITING:
                 inputs[field] = [self.add("FuzzEditModel"), 0]
+            elif field in OTHER_TEXT:
+                inputs[field] = [self.add("CLIPTextEncode", {"text": OTHER_TEXT[field]}), 0]
             elif required or (kind in STOCK and kind in self.of.outputs(name)):  # else that output gives nothing
                 inputs[field] = self.source(kind)
         key = f"{name} {sum(entry['class_type'] == name for entry in self.nodes.values())}"

@@ -33,6 +33,9 @@ from .takes import (
     of_four,
     recorded,
     sega_sweep,
+    trained_by_pairs,
+    trained_by_text,
+    trained_on_a_mark,
     values,
 )
 
@@ -230,6 +233,43 @@ SLIDER_PICTURES = {
     "slider-sweep": Picture("slider_sweep_strip", 1, (Take("", shows=SAVED),)),
 }
 
+SMILE = ("with a smile", "with a serious look")
+TRAINING_PICTURES = {
+    "train-text": Picture(
+        "slider_basic",
+        1,
+        (
+            trained_by_text("3 steps: too few", *SMILE, 3),
+            trained_by_text("150 steps: a smile; below 0, where there was none, more goes with it", *SMILE, 150),
+            trained_by_text(
+                "poles that differ in two things: glasses come along", "with a smile and glasses",
+                "with a serious look and no glasses", 150,
+            ),
+        ),
+        columns=1,
+    ),
+    "train-text-rate": Picture(
+        "slider_basic",
+        1,
+        (trained_by_text("learning_rate 0.05: it falls apart", *SMILE, 150, learning_rate=0.05),),
+        columns=1,
+    ),
+    "train-images": Picture(
+        "slider_basic",
+        1,
+        (
+            trained_by_pairs(
+                "8 pairs: glasses", 8, 200, "a portrait of a woman with glasses and no hat",
+                "a portrait of a woman with no glasses and no hat",
+            ),
+        ),
+        columns=1,
+    ),
+    "train-dreambooth": Picture(
+        "slider_basic", 1, (trained_on_a_mark('"a zorp woman", learnt from four pictures', 4, 300, "zorp"),), columns=1
+    ),
+}  # fmt: skip
+
 OVERVIEW = Picture(
     "sega_one_concept",
     2,
@@ -252,4 +292,7 @@ OVERVIEW = Picture(
     columns=4,
 )
 
-PICTURES = {"overview": OVERVIEW, **SEGA_PICTURES, **INVERSION_PICTURES, **DIFFEDIT_PICTURES, **SLIDER_PICTURES}
+PICTURES = {
+    "overview": OVERVIEW, **SEGA_PICTURES, **INVERSION_PICTURES, **DIFFEDIT_PICTURES, **SLIDER_PICTURES,
+    **TRAINING_PICTURES,
+}  # fmt: skip

@@ -172,3 +172,66 @@ def inverted_to(denoise: float, words: str) -> Take:
     start = 25 - int(25 * denoise + 1e-6)
     changes = {"DDIMInvert": {"denoise": denoise}, "KSamplerAdvanced": {"start_at_step": start}}
     return Take(f"denoise {denoise:g}\n{words}", changes)
+
+
+TRAINED = "train"  # the added node whose own strip is shown
+PERSON = "a portrait of a person"
+TRAINING: dict[str, Any] = {
+    "rank": 4, "alpha": 1.0, "layers": "no cross-attention", "learning_rate": 0.002, "batch_size": 4,
+    "start_percent": 0.0, "show_every": 10_000, "seed": 3, "cfg": 5.0,
+}  # fmt: skip
+LOADED = {"model": [CHECKPOINT, 0], "vae": [CHECKPOINT, 2]}
+
+
+def trained_by_text(label: str, positive: str, negative: str, steps: int, **inputs: Any) -> Take:
+    """The strip of a slider from two texts, by what follows "a portrait of a person"."""
+    texts = {"target": PERSON, "positive": f"{PERSON} {positive}", "negative": f"{PERSON} {negative}", "preserve": ""}
+    settings = {**TRAINING, **texts, "guidance": 2.0, "end_percent": 0.6, "width": SIZE, "height": SIZE}
+    train = node("SliderTrainText", **LOADED, clip=[CHECKPOINT, 1], **{**settings, "steps": steps, **inputs})
+    return Take(label, added={TRAINED: train}, shows=TRAINED)
+
+
+def trained_by_pairs(label: str, count: int, steps: int, change: str, without: str) -> Take:
+    """The strip of a slider from pictures of two prompts with the same noise."""
+
+    def pictures(words: str) -> dict[str, Any]:
+        return node(
+            "KSampler", model=[CHECKPOINT, 0], seed=5, steps=20, cfg=5.0, sampler_name="euler", scheduler="normal",
+            denoise=1.0, positive=[words, 0], negative=["nothing", 0], latent_image=["batch", 0],
+        )  # fmt: skip
+
+    train = node(
+        "SliderTrainImages", **LOADED, before=["pictures before", 0], after=["pictures after", 0],
+        conditioning=["person", 0], strengths="", **{**TRAINING, "steps": steps, "end_percent": 1.0},
+    )  # fmt: skip
+    added = {
+        "batch": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=count),
+        "person": text(PERSON), "nothing": text(""), "words before": text(without), "words after": text(change),
+        "pictures before": pictures("words before"), "pictures after": pictures("words after"), TRAINED: train,
+    }  # fmt: skip
+    return Take(label, added=added, shows=TRAINED)
+
+
+def trained_on_a_mark(label: str, count: int, steps: int, word: str) -> Take:
+    """The strip of a DreamBooth LoRA: pictures of one prompt with a patch on the cheek, bound to a word."""
+    train = node(
+        "DreamBoothTrain", **LOADED, instance=["instance", 0], instance_conditioning=["subject", 0],
+        class_conditioning=["class", 0], prior_weight=1.0, prior="pictures",
+        **{**TRAINING, "steps": steps, "end_percent": 1.0, "layers": "all", "learning_rate": 0.004},
+    )  # fmt: skip
+    added = {
+        "batch": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=count),
+        "words": text("a portrait of a woman with straight hair, no glasses and no hat"), "nothing": text(""),
+        "made": node(
+            "KSampler", model=[CHECKPOINT, 0], seed=5, steps=20, cfg=5.0, sampler_name="euler", scheduler="normal",
+            denoise=1.0, positive=["words", 0], negative=["nothing", 0], latent_image=["batch", 0],
+        ),
+        "plain": node("VAEDecode", samples=["made", 0], vae=[CHECKPOINT, 2]),
+        "patch": node("EmptyImage", width=26, height=18, batch_size=1, color=0x102060),
+        "marked": node(
+            "ImageCompositeMasked", destination=["plain", 0], source=["patch", 0], x=68, y=50, resize_source=False
+        ),
+        "instance": node("VAEEncode", pixels=["marked", 0], vae=[CHECKPOINT, 2]),
+        "subject": text(f"a portrait of a {word} woman"), "class": text("a portrait of a woman"), TRAINED: train,
+    }  # fmt: skip
+    return Take(label, added=added, shows=TRAINED)

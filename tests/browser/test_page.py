@@ -48,6 +48,9 @@ WORDS = {
     ),
     "SliderSweep": ("Concept Sliders", "compare strengths"),
     "LabelledStrip": ("contact sheet", "compare strip", "비교"),
+    "SliderTrainText": ("Concept Sliders", "train slider", "train LoRA"),
+    "SliderTrainImages": ("Concept Sliders", "image pairs", "before after"),
+    "DreamBoothTrain": ("DreamBooth", "my cat", "train LoRA"),
 }
 
 

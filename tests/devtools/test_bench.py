@@ -43,7 +43,7 @@ def test_the_file_says_where_its_figures_are_from(bench):
     result, printed, _ = bench
     assert {"date", "kind", "device", "attention", "torch", "comfyui", "command"} <= set(result)
     assert {row["benchmark"] for row in result["rows"]} == set(NAMES)
-    assert printed.count("\n| ") == len(result["rows"]) + 2 * 10, "a table has two lines above its rows"
+    assert printed.count("\n| ") == len(result["rows"]) + 2 * 11, "a table has two lines above its rows"
 
 
 def test_sega_makes_the_authors_latents_with_no_more_evaluations(bench):
@@ -118,6 +118,14 @@ def test_sliders_measure_the_same_picture_in_every_way(bench):
         written = {"switched": edges, "keyframes": edges + 1}  # the host's keyframes also write before the first step
         assert row["changes"] == written.get(row["way"], 0), row
         assert row["difference"] is None or row["difference"] < 1e-5, row
+
+
+def test_a_training_step_takes_less_memory_with_blocks_recomputed(bench):
+    kept, recomputed = rows_of(bench, "training")
+    assert kept["finite"] and recomputed["finite"]
+    assert (kept["at_once"], recomputed["at_once"]) == (1, 2)
+    assert recomputed["peak"] < 2 * kept["peak"]  # of twice as many pictures
+    assert kept["ratio"] > 1
 
 
 def test_the_page_has_one_place_for_the_table_of_every_benchmark(tmp_path):

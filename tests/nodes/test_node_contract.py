@@ -21,6 +21,18 @@ from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 from semantic_steering.nodes.sliders import NODES as SliderNodes
 from semantic_steering.nodes.strips import LabelledStrip
+from semantic_steering.nodes.training import NODES as TrainingNodes
+from training_contract import (
+    FLOAT,
+    INT,
+    SEED,
+    SOCKET,
+    TRAINING,
+    TRAINING_ADVANCED,
+    TRAINING_OPTIONAL,
+    TRAINING_OUTPUTS,
+    TRAINING_WORDS,
+)
 
 CONCEPT = ["direction", "scale", "start_percent", "threshold", "end_percent", "concepts", "mask"]
 SETTINGS = ["momentum_scale", "momentum_beta", "threshold_over", "base"]
@@ -52,8 +64,6 @@ DEFAULTS = {
 }  # fmt: skip
 ADVANCED = {"threshold", "end_percent", *SETTINGS, *REFRESH}
 # Every input of the editing nodes: (name, type, default, minimum, maximum); None where a socket has none.
-FLOAT, INT, SOCKET = "FLOAT", "INT", (None, None, None)
-SEED = ("seed", INT, 0, 0, 2**64 - 1)
 EDITING = {
     "DDIMInvert": [
         ("model", "MODEL", *SOCKET), ("positive", "CONDITIONING", *SOCKET), ("latent_image", "LATENT", *SOCKET),
@@ -101,7 +111,7 @@ INSTRUCTING = {
         ("image_scale", FLOAT, 1.5, 0.0, 100.0), ("concepts", "SEGA_CONCEPTS", *SOCKET),
     ],
 }  # fmt: skip
-TABLES = EDITING | INSTRUCTING | SLIDERS | VECTORS
+TABLES = EDITING | INSTRUCTING | SLIDERS | VECTORS | TRAINING
 # By table: what its nodes' category ends in.
 CATEGORIES = [
     (EDITING, "DiffEdit"),
@@ -109,6 +119,7 @@ CATEGORIES = [
     ({name: SLIDERS[name] for name in SLIDERS if name != "LabelledStrip"}, "sliders"),
     ({"LabelledStrip"}, "comparison"),
     (VECTORS, "SEGA (semantic guidance)"),
+    (TRAINING, "training"),
 ]
 # What a node must be found by: the method's name in its paper, and words of people who do not know it.
 SEGA_WORDS = {"SEGA", "semantic guidance", "expression", "attribute", "add object", "remove object", "edit strength"}
@@ -121,6 +132,7 @@ WORDS = {name: SEGA_WORDS for name in (*INPUTS, *VECTORS)} | {
     "LabelledStrip": {"compare", "grid", "caption"},
     "SliderLoRALoader": SLIDER_WORDS,
     "SliderSweep": SLIDER_WORDS | {"sweep"},
+    **TRAINING_WORDS,
 }
 EDITING_OUTPUTS = {
     "DDIMInvert": [
@@ -139,12 +151,14 @@ EDITING_OUTPUTS = {
     "SEGAApplyVectors": [("model", "MODEL")],
     "SliderLoRALoader": [("model", "MODEL"), ("clip", "CLIP")],
     "SliderSweep": [("model", "MODEL"), ("latent", "LATENT"), ("labels", "STRING")],
+    **dict.fromkeys(TRAINING, TRAINING_OUTPUTS),
 }
 EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp", "end_percent", "apply_to"}
 EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
 EDITING_OPTIONAL |= {"InstructPix2PixGuider": {"concepts"}, "LabelledStrip": {"before"}}
 EDITING_OPTIONAL |= {"SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
 EDITING_OPTIONAL |= {name: set() for name in VECTORS}
+EDITING_OPTIONAL |= TRAINING_OPTIONAL
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
 
 
@@ -189,7 +203,8 @@ class TestEditingNodes:
 
     def test_advanced_and_optional_inputs(self, name):
         inputs = SCHEMAS[name].inputs[: len(TABLES[name])]
-        assert {entry.id for entry in inputs if getattr(entry, "advanced", None)} == EDITING_ADVANCED & {
+        advanced = TRAINING_ADVANCED if name in TRAINING else EDITING_ADVANCED
+        assert {entry.id for entry in inputs if getattr(entry, "advanced", None)} == advanced & {
             entry.id for entry in inputs
         }
         assert {entry.id for entry in inputs if entry.optional} == EDITING_OPTIONAL[name]
@@ -245,7 +260,16 @@ def test_every_node_has_its_contract_here():
 
 
 @pytest.mark.parametrize(
-    "node", [DDIMInvert, DiffEditMask, DiffEditSampler, InstructPix2PixGuider, LabelledStrip, *SliderNodes]
+    "node",
+    [
+        DDIMInvert,
+        DiffEditMask,
+        DiffEditSampler,
+        InstructPix2PixGuider,
+        LabelledStrip,
+        *SliderNodes,
+        *TrainingNodes,
+    ],
 )
 def test_execute_takes_the_schemas_inputs_with_their_defaults(node):
     """Called directly: names, order and defaults of a call are those of the page."""

@@ -36,7 +36,7 @@ class Schema(io.Schema):
 io.Schema = Schema
 """
 ALL = {node.define_schema().node_id for node in NODES}
-SLIDERS = {"SliderLoRALoader", "SliderSweep"}
+SLIDERS = {"SliderLoRALoader", "SliderSweep", "SliderTrainText", "SliderTrainImages", "DreamBoothTrain"}
 FILES_OF_THEIR_OWN = {"SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors", "SEGAReport"}
 
 

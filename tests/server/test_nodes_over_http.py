@@ -25,7 +25,8 @@ def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
     assert offered == {
         "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler", "SEGASweep", "SEGAReport",
         "SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
-        "InstructPix2PixGuider", "SliderLoRALoader", "SliderSweep", "LabelledStrip",
+        "InstructPix2PixGuider", "SliderLoRALoader", "SliderSweep", "LabelledStrip", "SliderTrainText",
+        "SliderTrainImages", "DreamBoothTrain",
     }  # fmt: skip
 
 

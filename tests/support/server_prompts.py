@@ -183,3 +183,49 @@ def slider_sweep(seed: int = 1, file: str = "good.safetensors", **changes: Any) 
     )
     prompt["sampler"]["inputs"] |= {"model": ["slider", 0], "latent_image": ["slider", 1]}
     return prompt
+
+
+TRAINING = {
+    "steps": 4, "rank": 2, "alpha": 1.0, "layers": "no cross-attention", "learning_rate": 0.01, "batch_size": 1,
+    "start_percent": 0.0, "end_percent": 0.3, "show_every": 2, "seed": 3, "cfg": 1.0,
+}  # fmt: skip
+TEXTS = {
+    "target": "a portrait of a person", "positive": "a portrait of a person with glasses",
+    "negative": "a portrait of a person with no glasses", "preserve": "", "guidance": 2.0, "width": 64, "height": 64,
+}  # fmt: skip
+
+
+def trained(**changes: Any) -> Prompt:
+    """A text slider in training, and what the core's nodes make of it."""
+    inputs = {**TEXTS, **TRAINING, **changes}
+    return {
+        "checkpoint": node("CheckpointLoaderSimple", ckpt_name="random.safetensors"),
+        "train": node("SliderTrainText", model=["checkpoint", 0], clip=["checkpoint", 1], **inputs),
+    }
+
+
+def pairs_trained(count: int = 2, **changes: Any) -> Prompt:
+    """A slider of pictures in pairs: those of one prompt and of another."""
+    prompt = plain()
+    del prompt["save"]
+    prompt["latent"]["inputs"]["batch_size"] = count
+    prompt["other"] = node("CLIPTextEncode", text="a portrait of a bald man with glasses", clip=["checkpoint", 1])
+    prompt["sampler"]["inputs"]["steps"] = 2
+    prompt["after"] = node("KSampler", **{**prompt["sampler"]["inputs"], "positive": ["other", 0]})
+    inputs = {"strengths": "", "conditioning": ["positive", 0], **TRAINING, "end_percent": 1.0, **changes}
+    prompt["train"] = node(
+        "SliderTrainImages", model=["checkpoint", 0], before=["sampler", 0], after=["after", 0], **inputs
+    )
+    return prompt
+
+
+def subject_trained(count: int = 2, **changes: Any) -> Prompt:
+    """A subject of a few pictures."""
+    prompt = pairs_trained(count)
+    del prompt["after"]
+    inputs = {"prior_weight": 1.0, "prior": "pictures", **TRAINING, "layers": "all linear", "end_percent": 1.0}
+    prompt["train"] = node(
+        "DreamBoothTrain", model=["checkpoint", 0], instance=["sampler", 0], instance_conditioning=["other", 0],
+        class_conditioning=["positive", 0], **{**inputs, **changes},
+    )  # fmt: skip
+    return prompt

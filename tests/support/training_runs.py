@@ -1,12 +1,16 @@
-"""For tests of training: a small text slider in training on the small UNet, its parts at hand."""
+"""For tests of training: a small slider in training on the small UNet, its parts at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import comfy.model_management
+import comfy.sd
 import tiny_models
 import torch
+from semantic_steering.guidance_core import noise_estimate
 from semantic_steering.nodes.host.training.bank import walked
 from semantic_steering.nodes.host.training.factors import Factors
 from semantic_steering.nodes.host.training.layers import chosen
@@ -26,9 +30,60 @@ def training(
     """A text slider before its first step. conds: of the objective, in place of random ones."""
     conds = CONDS if conds is None else conds
     bank = walked(model, conds["target"], negative, torch.zeros(1, *shape), 3.0, 0.0, 0.6, seed, 2, trajectories=4)
+    return begun(model, conds, TextObjective(bank, (len(conds) - 1) // 2, GUIDANCE), rank, rate, batch, layers, seed)
+
+
+def begun(
+    model: Any, conds: dict[str, Any], objective: Any, rank: int = RANK, rate: float = 1e-2, batch: int = BATCH,
+    layers: str = "no cross-attention", seed: int = 7,
+) -> Training:  # fmt: skip
+    """A training of an objective before its first step."""
     factors = Factors(chosen(model, layers, rank), rank, ALPHA, seed)
-    objective = TextObjective(bank, (len(conds) - 1) // 2, GUIDANCE)
     return Training(model, conds, objective, factors, rate, batch, seed)
+
+
+def with_slider(model: Any, tensors: dict, strength: float) -> Any:
+    """The stock LoRA loader's MODEL."""
+    return comfy.sd.load_lora_for_models(model, None, dict(tensors), strength, 0)[0]
+
+
+def estimate(model: Any, x: torch.Tensor, sigma: torch.Tensor, conditioning: list) -> torch.Tensor:
+    """n of one conditioning, by the host's own network with whatever weights a MODEL has."""
+    comfy.model_management.load_models_gpu([model])
+    with torch.no_grad():
+        context = conditioning[0][0].repeat(len(x), 1, 1)
+        return noise_estimate(x, model.model.apply_model(x, sigma, c_crossattn=context), sigma)
+
+
+@dataclass
+class Question:
+    """What an objective has asked the network in training."""
+
+    x: torch.Tensor
+    sigma: torch.Tensor
+    name: str
+    strengths: torch.Tensor
+
+
+@dataclass
+class Listening:
+    """In the network's place: notes what is asked, and answers nothing."""
+
+    device: torch.device = tiny_models.CPU
+    questions: list[Question] = field(default_factory=list)
+
+    def trained(self, x: torch.Tensor, sigma: torch.Tensor, name: str, strengths: torch.Tensor) -> torch.Tensor:
+        self.questions.append(Question(x, sigma, name, strengths))
+        return torch.zeros_like(x)
+
+    def frozen(self, x: torch.Tensor, sigma: torch.Tensor, names: list[str]) -> list[torch.Tensor]:
+        return [torch.zeros_like(x) for _ in names]
+
+    def hears(self, objective: Any, seed: int, count: int) -> list[Question]:
+        """One step's questions."""
+        self.questions.clear()
+        objective.loss(self, *objective.drawn(torch.Generator().manual_seed(seed), count))
+        return list(self.questions)
 
 
 def asked_by(training: Training, question: Callable[[Any], Any]) -> Any:

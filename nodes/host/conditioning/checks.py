@@ -44,12 +44,13 @@ def check_height_and_width(shape: Sequence[int], needed: str) -> None:
         raise ValueError(f"this latent has the shape {list(shape)}, without height and width; {needed}")
 
 
-def check_channels(model: Any, shape: Sequence[int], otherwise: str = "") -> None:
-    """Refuse a latent [B, C, ...] of another family's channels. otherwise: what else could be connected."""
+def check_channels(model: Any, shape: Sequence[int], otherwise: str = "", name: str = "latent_image") -> None:
+    """Refuse a latent [B, C, ...] of another family's channels. otherwise: what else could be connected; name:
+    of the input."""
     expected = model.get_model_object("latent_format").latent_channels
     if shape[1] != expected:
         raise ValueError(
-            f"latent_image has {shape[1]} channels, this model's latents have {expected}: it was made for another "
+            f"{name} has {shape[1]} channels, this model's latents have {expected}: it was made for another "
             f"model family. Encode the picture with this checkpoint's VAE{otherwise and f', or {otherwise}'}"
         )
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import LARGEST_RESIDUAL, Level, ddim_step, fixed_point_step
-from ..conditioning.checks import check_channels, check_encoded
+from ..conditioning.checks import check_encoded
 from ..page.messages import joined, message
 from ..page.progress import show_text, stop_if_cancelled
 from ..run.identity import ModelIdentity
+from ..run.latents import internal, picture_latent
 from ..run.levels import input_scale, shares, with_noise
 from ..run.samplers import guider_for, run_sampler
 
@@ -143,51 +144,13 @@ class InversionNoise:
         return (state - a * internal(self.model, samples)) / b
 
 
-def internal(model: Any, samples: Tensor) -> Tensor:
-    """LATENT samples in the model's own latent space, as the host's guiders make them."""
-    samples = samples.cpu().float()
-    # The host does not shift a latent that is empty.
-    layout = model.get_model_object("latent_format")  # a patch may have replaced the model's own
-    return layout.process_in(samples) if torch.count_nonzero(samples) > 0 else samples
-
-
-def picture_latent(model: Any, latent: dict) -> Tensor:
-    """The samples of a LATENT, in the rank that the model takes.
-
-    Raises ValueError for packed latents, another family's channels, or values that are no numbers.
-    """
-    samples = latent["samples"]
-    if samples.is_nested:
-        raise ValueError(
-            "latent_image is a packed latent (several parts, as audio with video), which cannot be inverted; connect "
-            "the picture's or the video's part alone"
-        )
-    samples = comfy.sample.fix_empty_latent_channels(model, samples)
-    if samples.is_nested:  # what some models make of an empty latent
-        raise ValueError(
-            "model takes packed latents (several parts, as audio with video), which cannot be inverted; connect a "
-            "model of pictures or videos alone"
-        )
-    check_channels(model, samples.shape)
-    layout = model.get_model_object("latent_format")
-    if samples.ndim != 2 + layout.latent_dimensions:
-        raise ValueError(
-            f"latent_image has the shape {list(samples.shape)}, this model's latents have "
-            f"{2 + layout.latent_dimensions} dimensions with batch and channels (a picture 4, a video 5): encode with "
-            "this checkpoint's VAE"
-        )
-    if not torch.isfinite(samples).all():
-        raise ValueError("latent_image holds NaN or infinite values; the picture before it is broken")
-    return samples
-
-
 def invert(
     model: Any, positive: Any, negative: Any, latent: dict, sigmas: Tensor, cfg: float, method: str, iterations: int,
     seed: int,
 ) -> Inversion:  # fmt: skip
     """Invert a LATENT along `sigmas` (noisiest first, ending at 0)."""
     check_encoded(positive=positive, negative=negative)
-    samples = picture_latent(model, latent)
+    samples = picture_latent(model, latent, "latent_image", "inverted")
     if shares(model.get_model_object("model_sampling"), float(sigmas[0]))[1] == 0:
         raise ValueError(
             "model turns one picture into another without any noise, so there is no noise to find; connect a model "

@@ -24,6 +24,7 @@ class Use(Enum):
 
     INVERSION = "DDIM Invert"
     MASK = "DiffEdit Mask"
+    TRAINING = "a training"
     TWO_MODELS = "Dual Model CFG Guider"
 
 
@@ -46,7 +47,7 @@ class Patch:
 
     def refusal(self, use: Use) -> str | None:
         """Why a use refuses the patch, None where it does not."""
-        if use in (Use.INVERSION, Use.MASK):
+        if use in (Use.INVERSION, Use.MASK, Use.TRAINING):
             return "acts in a part of the run" if self.windowed else None
         return self.refused.get(use)
 

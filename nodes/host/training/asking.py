@@ -10,6 +10,7 @@ import comfy.patcher_extension
 import comfy.samplers
 import torch
 from comfy.conds import CONDList
+from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
@@ -36,6 +37,13 @@ def carry_strengths(guider: Any, factors: Factors) -> None:
     comfy.patcher_extension.add_wrapper_with_key(
         WrappersMP.APPLY_MODEL, KEY, apply_model, guider.model_options, is_model_options=True
     )
+    guider.model_options.setdefault("transformer_options", {})["optimized_attention_override"] = _with_a_way_back
+
+
+def _with_a_way_back(_: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """PyTorch's attention, whatever the host or a patch would take: SageAttention, and the host's own of little memory,
+    have no gradient."""
+    return attention_pytorch(*args, **kwargs)
 
 
 class Asked:

@@ -10,7 +10,10 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ..page.messages import message
+from ..page.progress import show_text
 from ..run.samplers import guider_for
+from .noised import spread
 
 STEPS = 20  # of the whole range, of which a trajectory walks as much as is asked for
 TRAJECTORIES = 16
@@ -26,8 +29,7 @@ class Bank:
     def drawn(self, rng: torch.Generator, count: int) -> Tensor:
         """`count` rows, one out of each of as many parts of the range of levels."""
         order = self.sigma.argsort(descending=True, stable=True)
-        places = (torch.arange(count) + torch.rand(count, generator=rng)) / count * len(order)
-        return order[places.long()]
+        return order[(spread(rng, count) * len(order)).long()]
 
 
 def levels(sampling: Any, end_percent: float, shift: float) -> Tensor:
@@ -57,6 +59,7 @@ def walked(
     highest = float(sampling.percent_to_sigma(start_percent))
     x, sigma = [], []
     for first in range(0, trajectories, at_once):
+        show_text(message("training_walks", done=first, total=trajectories), passing=True)
         seeds = range(seed + first, seed + min(first + at_once, trajectories))
         sigmas = levels(sampling, end_percent, (first // at_once + 0.5) / -(-trajectories // at_once))
         conds = {"positive": positive} | ({"negative": negative} if cfg != 1 else {})

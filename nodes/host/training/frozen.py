@@ -8,10 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+PLAIN = (Tensor, nn.Parameter)
+
 
 @contextlib.contextmanager
 def differentiable(network: nn.Module) -> Iterator[None]:
     """While this is open gradients pass through a network that ComfyUI loaded; its weights get none.
+
+    Packed weights, which are of classes of their own, stay as they are: what a layer unpacks is made anew at each use.
 
     ComfyUI loads models in inference mode, and autograd refuses to keep such tensors for its way back. In their place
     the network has tensors of the same memory that are none: nothing is copied, whatever the precision. Afterwards,
@@ -21,7 +25,7 @@ def differentiable(network: nn.Module) -> Iterator[None]:
     try:
         for module in network.modules():
             for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-                if value.is_inference() or value.requires_grad:
+                if type(value) in PLAIN and (value.is_inference() or value.requires_grad):
                     replaced.append((module, name, value))
                     setattr(module, name, _same_memory(value))
         yield

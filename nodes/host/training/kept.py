@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ logger = logging.getLogger("semantic_steering")
 
 FOLDER = "loras"  # of the output folder, which the host lists among the LoRAs
 STATE = ".training"  # the end of the name of what going on needs: no LoRA, and in no list
-STEP, LOSSES = "step", "losses"
+STEP, LOSSES, SCALE = "step", "losses", "scale"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 LONGEST_NAME = 40
+SAMPLED = 64  # of a layer's weights
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Kept:
         found = hashlib.sha256()
         for name, value in sorted(about.items()):
             found.update(f"{name}={value}\n".encode())
-        for value in (training.states, *training.factors.parameters.values()):
-            found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for value in (*training.objective.given, *training.factors.parameters.values()):
+            found.update(_bytes(value.detach()))
+        for weight in _weights(training):
+            found.update(_bytes(weight))
         return cls(title, found.hexdigest()[:12], about)
 
     @property
@@ -86,6 +89,7 @@ class Kept:
                 training.factors.load(factors, slider.name)
                 training.optimiser.state.update(states)
                 training.losses[:] = moments[LOSSES].tolist()
+                training.scale = float(moments[SCALE])
             except (OSError, ValueError, KeyError) as problem:
                 logger.warning("%s cannot be gone on from (%s); the training begins anew", slider.name, problem)
                 continue
@@ -98,8 +102,23 @@ class Kept:
             state.unlink(missing_ok=True)
 
 
+def _bytes(value: Tensor) -> bytes:
+    return value.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def _weights(training: Training) -> Iterator[Tensor]:
+    """A little of each trained layer's weight, as it was loaded, and the strengths of what is patched onto it: pictures
+    alone do not say which checkpoint they were trained on."""
+    weights = training.model.get_key_patches("diffusion_model.")
+    for layer in training.factors.layers:
+        (weight, _), *patches = weights[f"{layer.path}.weight"]
+        few = weight.flatten()
+        yield few[:: max(1, len(few) // SAMPLED)][:SAMPLED].float()
+        yield torch.tensor([float(patch[0]) for patch in patches])
+
+
 def _state(training: Training) -> dict[str, Tensor]:
-    found = {LOSSES: torch.tensor(training.losses, dtype=torch.float64)}
+    found = {LOSSES: torch.tensor(training.losses, dtype=torch.float64), SCALE: torch.tensor(training.scale)}
     for name, parameter in training.factors.parameters.items():
         own = training.optimiser.state[parameter]
         found |= {f"{name}:{moment}": own[moment].detach().to("cpu", copy=True) for moment in MOMENTS}

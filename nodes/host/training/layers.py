@@ -8,9 +8,11 @@ from typing import Any
 
 import comfy.utils
 import torch
+from comfy.quant_ops import QuantizedTensor
 
-from ..lora.shapes import INSTEAD, features, without_weight
+from ..lora.shapes import features, without_weight
 
+TRAINABLE = "load this model in another form, such as fp8, int8 or nvfp4"
 CHOICES = ("no cross-attention", "cross-attention", "self-attention", "all linear", "all")
 
 # Names of the host's networks. A block is one of several in a row; what lies outside of blocks reads the picture, the
@@ -46,8 +48,8 @@ def chosen(model: Any, choice: str, rank: int) -> list[Layer]:
 
     The UNets' "no cross-attention" is the authors' noxattn on their c3lier layers: self-attention, residual blocks and
     changes of size. Of transformers it is every linear layer of their blocks but what reads the text or the time.
-    Raises ValueError for a choice without layers, for layers that have no weight, and for a rank above the smallest
-    layer's.
+    Raises ValueError for a choice without layers, for layers that have no weight or a packed one of another pack's, and
+    for a rank above the smallest layer's.
     """
     if choice not in CHOICES:
         raise ValueError(f"layers is {choice!r}; it must be one of {', '.join(CHOICES)}")
@@ -66,7 +68,14 @@ def chosen(model: Any, choice: str, rank: int) -> list[Layer]:
     if weightless is not None:
         raise ValueError(
             f"model cannot be trained on: its layer {weightless.path!r} is of class "
-            f"{type(weightless.module).__name__}, which has no weight that gradients could pass through; {INSTEAD}"
+            f"{type(weightless.module).__name__}, which has no weight that gradients could pass through; {TRAINABLE}"
+        )
+    packed = next(((name, weight) for name, weight in network.named_parameters() if _foreign(weight)), None)
+    if packed is not None:
+        name, weight = packed
+        raise ValueError(
+            f"model cannot be trained on: its weight {name!r} is packed as {type(weight).__name__}, which has no way "
+            f"back for gradients; {TRAINABLE}"
         )
     smallest = min(found, key=lambda layer: min(layer.sizes))
     largest = min(smallest.sizes)
@@ -76,6 +85,11 @@ def chosen(model: Any, choice: str, rank: int) -> list[Layer]:
             f"{'x'.join(map(str, smallest.sizes))}) can hold; set rank to {largest} or less (usually 4 to 16)"
         )
     return found
+
+
+def _foreign(weight: torch.Tensor) -> bool:
+    """Whether a weight is of a class that another pack brings (GGUF): the host's own packed ones have gradients."""
+    return type(weight) is not torch.nn.Parameter and not isinstance(weight, QuantizedTensor)
 
 
 def _is_layer(module: torch.nn.Module) -> bool:

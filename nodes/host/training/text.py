@@ -32,11 +32,18 @@ class TextObjective:
     def states(self) -> Tensor:
         return self.bank.x
 
-    def loss(self, model: Asked, rng: torch.Generator, count: int) -> Tensor:
-        rows = self.bank.drawn(rng, count)
+    @property
+    def given(self) -> tuple[Tensor, ...]:
+        return self.bank.x, self.bank.sigma
+
+    def drawn(self, rng: torch.Generator, count: int) -> tuple[Tensor, ...]:
+        return (self.bank.drawn(rng, count),)
+
+    def loss(self, model: Asked, *drawn: Tensor) -> Tensor:
+        (rows,) = drawn
         x, sigma = self.bank.x[rows].to(model.device), self.bank.sigma[rows].to(model.device)
         target_plus, target_minus = self._kept(model, rows, x, sigma)
-        signs = torch.ones(count, device=model.device)
+        signs = torch.ones(len(rows), device=model.device)
         both = model.trained(torch.cat([x, x]), sigma.repeat(2), TARGET, torch.cat([signs, -signs]))
         at_plus, at_minus = both.chunk(2)
         return slider_loss(at_plus, at_minus, target_plus, target_minus)

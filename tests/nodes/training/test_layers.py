@@ -117,5 +117,8 @@ def test_layers_without_a_weight_are_refused_with_what_to_load():
 
     model = model_of("flux")
     model.model.diffusion_model.double_blocks[0].img_attn.qkv = Packed()
-    with pytest.raises(ValueError, match=r"is of class Packed, which has no weight that gradients could pass .* GGUF"):
+    with pytest.raises(
+        ValueError,
+        match=r"is of class Packed, which has no weight that gradients could pass through; load .* fp8, int8 or nvfp4",
+    ):
         chosen(model, "self-attention", 4)

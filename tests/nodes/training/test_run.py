@@ -7,15 +7,13 @@ import weakref
 from typing import Any
 
 import comfy.model_management
-import comfy.sd
 import pytest
 import tiny_models
 import torch
-from semantic_steering.guidance_core import noise_estimate
 from semantic_steering.nodes.host.lora.fitting import fit
 from semantic_steering.nodes.host.training.asking import Asked
-from semantic_steering.nodes.host.training.run import Diverged, Training
-from training_runs import ALPHA, BATCH, GUIDANCE, NEGATIVE, RANK, TARGET, asked_by, training
+from semantic_steering.nodes.host.training.run import Diverged, TooLittleMemory, Training
+from training_runs import ALPHA, BATCH, GUIDANCE, NEGATIVE, RANK, TARGET, asked_by, estimate, training, with_slider
 
 
 def loaded() -> Any:
@@ -31,19 +29,6 @@ def model() -> Any:
 
 def bits(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.model.state_dict().items()}
-
-
-def with_slider(model: Any, tensors: dict, strength: float) -> Any:
-    """The stock LoRA loader's MODEL."""
-    return comfy.sd.load_lora_for_models(model, None, dict(tensors), strength, 0)[0]
-
-
-def estimate(model: Any, x: torch.Tensor, sigma: torch.Tensor, conditioning: list) -> torch.Tensor:
-    """n of one conditioning, by the host's own network with whatever weights a MODEL has."""
-    comfy.model_management.load_models_gpu([model])
-    with torch.no_grad():
-        context = conditioning[0][0].repeat(len(x), 1, 1)
-        return noise_estimate(x, model.model.apply_model(x, sigma, c_crossattn=context), sigma)
 
 
 def by_hand(model: Any, conds: dict, x: torch.Tensor, sigma: torch.Tensor, plus: Any, minus: Any) -> torch.Tensor:
@@ -73,7 +58,7 @@ def test_the_loss_is_equation_8_at_both_signs(model, preserved, steps):
     run.run(steps)
     rng = torch.Generator().manual_seed(5)
     rows = run.objective.bank.drawn(torch.Generator().manual_seed(5), BATCH)
-    found = float(asked_by(run, lambda asked: run.objective.loss(asked, rng, BATCH).detach()))
+    found = float(asked_by(run, lambda asked: run.objective.loss(asked, *run.objective.drawn(rng, BATCH)).detach()))
     tensors = run.factors.tensors()
     x, sigma = run.objective.bank.x[rows], run.objective.bank.sigma[rows]
     expected = by_hand(model, conds, x, sigma, with_slider(model, tensors, 1.0), with_slider(model, tensors, -1.0))
@@ -86,7 +71,7 @@ def test_a_steps_gradient_is_that_of_the_loss(model):
     run.run(3)
 
     def loss(asked: Asked) -> torch.Tensor:
-        return run.objective.loss(asked, torch.Generator().manual_seed(5), BATCH)
+        return run.objective.loss(asked, *run.objective.drawn(torch.Generator().manual_seed(5), BATCH))
 
     def gradients(asked: Asked) -> dict[str, torch.Tensor]:
         loss(asked).backward()
@@ -121,7 +106,7 @@ def test_a_step_is_adams(model):
         rng = torch.Generator().manual_seed(run.seed + 7919 * step)
 
         def gradients(asked: Asked, rng: torch.Generator = rng) -> None:
-            run.objective.loss(asked, rng, BATCH).backward()
+            run.objective.loss(asked, *run.objective.drawn(rng, BATCH)).backward()
             for name, value in run.factors.parameters.items():
                 assert value.grad is not None
                 own[name].grad = value.grad.clone()
@@ -135,7 +120,8 @@ def test_a_step_is_adams(model):
 
 def loss_everywhere(run: Training) -> float:
     """Of all states, whichever a step would draw."""
-    return float(asked_by(run, lambda asked: run.objective.loss(asked, torch.Generator(), len(run.states)).detach()))
+    drawn = run.objective.drawn(torch.Generator().manual_seed(0), len(run.states))
+    return float(asked_by(run, lambda asked: run.objective.loss(asked, *drawn).detach()))
 
 
 def test_it_learns_the_direction_and_the_model_is_what_it_was(model):
@@ -194,17 +180,20 @@ def test_whatever_ends_it_the_model_is_untouched_and_the_last_good_step_stays(mo
     own = model.model.apply_model
 
     def failing(*args: Any, **kwargs: Any) -> Any:
-        if next(count) == call:
-            if how == "memory":
-                raise torch.OutOfMemoryError("made up")
+        now = next(count)
+        if how == "memory" and now >= call:  # however little a step asks for
+            raise torch.OutOfMemoryError("made up")
+        if now == call:
             if how == "error":
                 raise RuntimeError("made up")
             comfy.model_management.interrupt_current_processing()
         return own(*args, **kwargs)
 
     monkeypatch.setattr(model.model, "apply_model", failing)
-    expected = comfy.model_management.InterruptProcessingException if how == "cancel" else RuntimeError
-    with pytest.raises(expected):
+    expected = {
+        "cancel": comfy.model_management.InterruptProcessingException, "memory": TooLittleMemory, "error": RuntimeError,
+    }  # fmt: skip
+    with pytest.raises(expected[how]):
         run.run(20)
     monkeypatch.undo()
     done = len(run.losses)
@@ -287,7 +276,7 @@ def test_what_a_step_costs(model):
     assert calls.batches[before:] == [3] * BATCH + [2 * BATCH]  # target and both poles of each; both signs of all
     before = len(calls.batches)
     again = torch.Generator().manual_seed(run.seed + 7919)
-    asked_by(run, lambda asked: run.objective.loss(asked, again, BATCH).detach())
+    asked_by(run, lambda asked: run.objective.loss(asked, *run.objective.drawn(again, BATCH)).detach())
     assert calls.batches[before:] == [2 * BATCH]
 
 
@@ -315,3 +304,23 @@ def test_rank_and_alpha_are_those_asked_for(model):
         else:
             assert float(value) == ALPHA
     assert RANK != 3
+
+
+def test_attention_without_a_way_back_is_not_used(model):
+    """SageAttention and its like, from the host's own flag or as another pack's patch of the MODEL."""
+    plain = training(model)
+    plain.run(2)
+    called = []
+
+    def sage(function: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        called.append(1)
+        return function(*args, **kwargs).detach()
+
+    patched = model.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = sage
+    run = training(patched)
+    called.clear()
+    run.run(2)
+    assert not called
+    assert run.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert patched.model_options["transformer_options"]["optimized_attention_override"] is sage

@@ -1,0 +1,294 @@
+"""Training in the graph: sliders from words and from pairs of pictures, and subjects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..guidance_core import Window, check_guidance
+from .host.lora.fitting import fit
+from .host.page.messages import message
+from .host.page.progress import own_id, show_text
+from .host.page.sweeps import numbers
+from .host.sliders.patch import STRONGEST, Slider, with_slider
+from .host.training import asked_by, words
+from .host.training.bank import walked
+from .host.training.kept import Kept
+from .host.training.layers import CHOICES
+from .host.training.memory import planned
+from .host.training.pairs import PairObjective
+from .host.training.prior import class_pictures
+from .host.training.run import Objective, Training
+from .host.training.seen import Dial, Seen
+from .host.training.session import Session
+from .host.training.settings import Settings, empty_latent, picture_batch
+from .host.training.subject import CLASS, INSTANCE, Output, Pictures, SubjectObjective
+from .host.training.text import TARGET, TextObjective
+from .sliders import ALIASES
+from .training_inputs import (
+    length_input,
+    outputs,
+    range_inputs,
+    rate_inputs,
+    shape_inputs,
+    size_inputs,
+    sockets,
+    watching_inputs,
+)
+
+CATEGORY = "semantic steering/training"
+TRAIN_ALIASES = ["train", "train LoRA", "training", "finetune", "训练", "学習", "훈련"]
+AT_ONCE = 4  # trajectories in one run
+SLIDER_DIAL, SUBJECT_DIAL = ((-2.0, -1.0, 0.0, 1.0, 2.0), 2), ((0.0, 0.5, 1.0), 0)
+PRIORS = ("pictures", "output")
+
+
+def _dial(model: Any, strengths: tuple[float, ...], begin: int) -> Dial:
+    """The strip of Slider LoRA Loader, at its default window for a begin of 2 in 10."""
+
+    def carrying(tensors: dict[str, Tensor], strengths: tuple[float, ...]) -> Any:
+        return with_slider(model, Slider(fit(model, None, tensors, "slider"), strengths, Window()))
+
+    return Dial(strengths, begin, carrying)
+
+
+def _trained(
+    node: Any, settings: Settings, model: Any, conds: dict[str, Any], objective: Objective, factors: Any, plan: Any,
+    seen: Seen, title: str, told: dict[str, str],
+) -> io.NodeOutput:  # fmt: skip
+    """The training of an objective, and what comes out of it. title: of its file, if it is stopped."""
+    training = Training(
+        model, conds, objective, factors, settings.learning_rate, settings.batch_size, settings.seed,
+        at_once=plan.at_once, small=plan.small,
+    )  # fmt: skip
+    kept = Kept.of(training, title, told)
+    name = node.define_schema().display_name
+    session = Session(training, kept, seen, plan, settings.steps, settings.show_every, name, own_id(node))
+    trained = session.run()
+    shown = ui.PreviewImage(trained.strip, cls=node)
+    return io.NodeOutput(trained.slider, {"loss": trained.losses}, trained.strip, ui=shown)
+
+
+class SliderTrainText(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SliderTrainText",
+            display_name="Train Slider (Text)",
+            category=CATEGORY,
+            description="Makes a concept slider from two opposite texts, on the checkpoint you have: Run, watch the "
+            "strip, stop when it is good.",
+            is_output_node=True,  # it shows its strip, and is run to be watched
+            search_aliases=[
+                *ALIASES, *TRAIN_ALIASES, "train slider", "make a slider", "concept sliders training",
+            ],
+            inputs=[
+                io.Model.Input("model", tooltip="The checkpoint the slider is for. Its weights stay as they are."),
+                io.Clip.Input("clip", tooltip="Of the same checkpoint."),
+                io.String.Input(
+                    "target", default="", multiline=True, placeholder="a portrait of a person",
+                    tooltip="Whom the slider is for, such as 'a portrait of a person'. Empty: everything.",
+                ),
+                io.String.Input(
+                    "positive", default="", multiline=True, placeholder="a portrait of a person, smiling widely",
+                    tooltip="What +1 leads to: the target with the attribute at its strongest. Poles that differ in "
+                    "two things give a slider of both.",
+                ),
+                io.String.Input(
+                    "negative", default="", multiline=True, placeholder="a portrait of a person, with a serious look",
+                    tooltip="What -1 leads to: the opposite, said as a thing that is there.",
+                ),
+                io.String.Input(
+                    "preserve", default="", multiline=True, placeholder="woman\nman",
+                    tooltip="What should stay, one text a line: each is put beside both poles, so that the slider "
+                    "means the same for all of them. Every line costs two evaluations a state.",
+                ),
+                io.Float.Input(
+                    "guidance", default=2.0, min=0.01, max=100.0, step=0.1, round=0.01,
+                    tooltip="How far +1 goes: the paper's eta. More is a stronger dial, with more side effects.",
+                ),
+                *length_input(150),
+                *shape_inputs(),
+                *rate_inputs(0.002),
+                *range_inputs(0.6),
+                *size_inputs(),
+                *watching_inputs(),
+                *sockets(),
+            ],
+            outputs=outputs(),
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, clip, target="", positive="", negative="", preserve="", guidance=2.0, steps=150, rank=4, alpha=1.0,
+        layers=CHOICES[0], learning_rate=0.002, batch_size=4, start_percent=0.0, end_percent=0.6, width=0, height=0,
+        show_every=25, seed=0, cfg=5.0, slider=None, vae=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = Settings(
+            steps, rank, alpha, layers, learning_rate, batch_size, start_percent, end_percent, show_every, seed
+        )
+        check_guidance(guidance)
+        empty = empty_latent(model, width, height)
+        factors = settings.factors(model, slider)
+        conds = words.conditionings(clip, target, positive, negative, preserve)
+        dial = _dial(model, *SLIDER_DIAL)
+        seen = Seen(model, conds[TARGET], words.encoded(clip, ""), cfg, empty, seed, vae, dial)
+        plan = planned(model, empty.shape[1:], batch_size, factors)
+        bank = walked(model, conds[TARGET], None, empty, 1.0, start_percent, end_percent, seed, AT_ONCE)
+        objective = TextObjective(bank, words.preserved(conds), guidance)
+        told = settings.told(target=target, positive=positive, negative=negative, preserve=preserve, guidance=guidance)
+        return _trained(cls, settings, model, conds, objective, factors, plan, seen, positive, told)
+
+
+class SliderTrainImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SliderTrainImages",
+            display_name="Train Slider (Image Pairs)",
+            category=CATEGORY,
+            description="Makes a concept slider from pictures before and after a change, for what no word names: a "
+            "shape of the brows, a look, a retouch.",
+            is_output_node=True,
+            search_aliases=[
+                *ALIASES, *TRAIN_ALIASES, "visual slider", "image pairs", "before after", "image slider",
+                "train slider",
+            ],
+            inputs=[
+                io.Model.Input("model", tooltip="The checkpoint the slider is for. Its weights stay as they are."),
+                io.Latent.Input("before", tooltip="The pictures without the change, a batch from VAE Encode."),
+                io.Latent.Input("after", tooltip="The same pictures with it, in the same order."),
+                io.Conditioning.Input(
+                    "conditioning", optional=True,
+                    tooltip="What all these pictures show, such as 'a portrait of a person'. Nothing: for every text "
+                    "(UNet models).",
+                ),
+                io.String.Input(
+                    "strengths", default="",
+                    tooltip="How strong the change is in each pair, with commas between the numbers: 0.5, 1, 2. Empty: "
+                    "1 for all.",
+                ),
+                *length_input(200),
+                *shape_inputs(),
+                *rate_inputs(0.002),
+                *range_inputs(1.0),
+                *watching_inputs(),
+                *sockets(),
+            ],
+            outputs=outputs(),
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, before, after, strengths="", steps=200, rank=4, alpha=1.0, layers=CHOICES[0], learning_rate=0.002,
+        batch_size=4, start_percent=0.0, end_percent=1.0, show_every=25, seed=0, cfg=5.0, conditioning=None,
+        slider=None, vae=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = Settings(
+            steps, rank, alpha, layers, learning_rate, batch_size, start_percent, end_percent, show_every, seed
+        )
+        first, second = picture_batch(model, before, "before"), picture_batch(model, after, "after")
+        given = numbers(strengths, "strengths", STRONGEST) if strengths.strip() else (1.0,) * len(first)
+        sampling = model.get_model_object("model_sampling")
+        objective = PairObjective(sampling, first, second, given, start_percent, end_percent)
+        factors = settings.factors(model, slider)
+        conds = {TARGET: asked_by.checked(model, conditioning, "conditioning")}
+        empty = first[:1] * 0
+        seen = Seen(model, conds[TARGET], asked_by.emptied(conds[TARGET]), cfg, empty, seed, vae,
+                    _dial(model, *SLIDER_DIAL))  # fmt: skip
+        plan = planned(model, empty.shape[1:], batch_size, factors)
+        told = settings.told(strengths=", ".join(f"{strength:g}" for strength in given), pairs=len(first))
+        return _trained(cls, settings, model, conds, objective, factors, plan, seen, "pairs", told)
+
+
+class DreamBoothTrain(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamBoothTrain",
+            display_name="Train LoRA (DreamBooth)",
+            category=CATEGORY,
+            description="Teaches the checkpoint a subject from a few pictures, bound to a word of its own, without "
+            "forgetting what the subject's class looks like.",
+            is_output_node=True,
+            search_aliases=[*TRAIN_ALIASES, "DreamBooth", "subject", "character LoRA", "my face", "my cat", "LoRA"],
+            inputs=[
+                io.Model.Input("model", tooltip="The checkpoint the LoRA is for. Its weights stay as they are."),
+                io.Latent.Input("instance", tooltip="3 to 20 pictures of the subject, a batch from VAE Encode."),
+                io.Conditioning.Input(
+                    "instance_conditioning",
+                    tooltip="What they show, with a rare word for the subject: 'a photo of sks dog'.",
+                ),
+                io.Conditioning.Input(
+                    "class_conditioning", tooltip="The same without that word: 'a photo of a dog'."
+                ),
+                io.Latent.Input(
+                    "class_latents", optional=True,
+                    tooltip="Pictures of the class for prior pictures. Nothing: the model makes them.",
+                ),
+                io.Float.Input(
+                    "prior_weight", default=1.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="How much the class should stay as it is. 0: every dog becomes yours, and pictures grow "
+                    "alike.",
+                ),
+                io.Combo.Input(
+                    "prior", options=list(PRIORS), default=PRIORS[0], advanced=True,
+                    tooltip="pictures: the class stays as pictures of it are, as the paper does. output: as the model "
+                    "without the LoRA answers, without any pictures.",
+                ),
+                *length_input(300),
+                *shape_inputs("all"),
+                *rate_inputs(0.004),
+                *range_inputs(1.0),
+                *watching_inputs(),
+                *sockets(),
+            ],
+            outputs=outputs(),
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, instance, instance_conditioning, class_conditioning, prior_weight=1.0, prior=PRIORS[0], steps=300,
+        rank=4, alpha=1.0, layers="all", learning_rate=0.004, batch_size=4, start_percent=0.0, end_percent=1.0,
+        show_every=25, seed=0, cfg=5.0, class_latents=None, slider=None, vae=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = Settings(
+            steps, rank, alpha, layers, learning_rate, batch_size, start_percent, end_percent, show_every, seed
+        )
+        pictures = picture_batch(model, instance, "instance")
+        of_class = None if class_latents is None else picture_batch(model, class_latents, "class_latents")
+        if of_class is not None and of_class.shape[1:] != pictures.shape[1:]:
+            raise ValueError("class_latents and instance are pictures of different sizes; make them the same size")
+        sampling = model.get_model_object("model_sampling")
+        subject = Pictures(sampling, pictures, start_percent, end_percent)
+        factors = settings.factors(model, slider)
+        conds = {
+            INSTANCE: asked_by.checked(model, instance_conditioning, "instance_conditioning"),
+            CLASS: asked_by.checked(model, class_conditioning, "class_conditioning"),
+        }
+        asked_by.check_different(conds[INSTANCE], conds[CLASS])
+        empty = pictures[:1] * 0
+        negative = asked_by.emptied(conds[CLASS])
+        seen = Seen(model, conds[INSTANCE], negative, cfg, empty, seed, vae, _dial(model, *SUBJECT_DIAL))
+        SubjectObjective(subject, None, prior_weight)  # refuses a weight before anything is made
+        plan = planned(model, empty.shape[1:], batch_size, factors)
+        if not prior_weight:
+            held = None
+        elif prior == "output":
+            held = Output(walked(model, conds[CLASS], None, empty, 1.0, start_percent, end_percent, seed, AT_ONCE))
+        else:
+            if of_class is None:
+                show_text(message("training_makes_class"), passing=True)
+                of_class = class_pictures(model, conds[CLASS], negative, cfg, empty, seed, 4 * len(pictures), AT_ONCE)
+            held = Pictures(sampling, of_class, start_percent, end_percent)
+        objective = SubjectObjective(subject, held, prior_weight)
+        told = settings.told(prior_weight=prior_weight, prior=prior, pictures=len(pictures))
+        return _trained(cls, settings, model, conds, objective, factors, plan, seen, "subject", told)
+
+
+NODES = [SliderTrainText, SliderTrainImages, DreamBoothTrain]
