@@ -43,7 +43,8 @@ fetched where the tests run. "Cut down" ones have as few layers, and as narrow, 
 row says that the nodes understand the family; how edits look, and which settings suit it, only real weights can tell.
 In every cell: it runs, a neutral setting (where there is one) gives the bits of not using the node, and another one
 changes the latent by more than 1 %. Guidance, reference latents and pictures that the positive carries reach the
-concepts. An inversion comes back at 70 dB or more. Tests: `tests/nodes/together/test_families*.py`.""",
+concepts. An inversion comes back at 70 dB or more. A training's gradient is its loss's own, by differences, to 2 %, and
+its slider acts in the stock loader and in ours alike. Tests: `tests/nodes/together/test_families*.py`.""",
     "combinations": """The nodes together with other parts of ComfyUI.""",
     "beside other packs": """Small models with random weights, and what each node must give worked out by hand. Packs
 are in the tests as stand-ins that do to ComfyUI what their source does, at the version in the row: no code of theirs.

@@ -47,6 +47,18 @@ def texts(value: Any, path: str = "") -> dict[str, str]:
     }
 
 
+def _nested(flat: dict[str, str]) -> dict[str, Any]:
+    """The inverse of `texts`: a path is in the record once, not in each of its lines."""
+    result: dict[str, Any] = {}
+    for path, text in flat.items():
+        *parts, last = path.split(".")
+        at = result
+        for part in parts:
+            at = at.setdefault(part, {})
+        at[last] = text
+    return result
+
+
 def reserved(text: str) -> bool:
     return bool(set(text) & set(RESERVED))
 
@@ -69,7 +81,8 @@ def mark_translated(language: str, root: Path = ROOT) -> None:
     """Records that every translation was made from, or looked at beside, the English text as it is now."""
     file = record_file(language, root)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(_sentences(_read("en", root)), indent=1) + "\n", encoding="utf-8")
+    lines = [f"{json.dumps(name)}: {json.dumps(part)}" for name, part in _nested(_sentences(_read("en", root))).items()]
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def _read(language: str, root: Path) -> dict[str, str]:
