@@ -21,6 +21,7 @@ MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it
 BRUSH = 9  # pixels: the width of the brush that paints a region by hand, so to say; odd
 # What stands for the published sliders that the files name: the demo's own, named by what they change.
 SLIDERS = {"smiling.pt": "smile", "age.pt": "gray_hair", "eyesize.pt": "glasses", "professional.pt": "makeup"}
+TRAINED = {"none": "smile"}  # by lora_name: what the slider changes that a workflow trains itself, which has no file
 # Workflow files that the demo does not run, and why.
 LEFT_OUT = {
     "instruct_pix2pix": "needs an InstructPix2Pix checkpoint, such as instruct-pix2pix-00-22000",
@@ -36,6 +37,7 @@ TITLES = {
     "sega_on_a_photo": "Change one thing in a photo",
     "slider_compose_four": "Dial four sliders at once",
     "slider_sweep_strip": "Compare strengths of a slider",
+    "slider_train_text": "Make a slider from words",
     "diffedit_manual_mask": "Edit inside a mask that you paint",
     "ddim_invert_reconstruct": "Invert a photo and change its prompt",
     "sdedit_strokes": "Turn painted strokes into things",
@@ -162,6 +164,7 @@ SCENES = {
     "slider_basic": _generated("a portrait of a person with no hat"),
     "slider_compose_four": _generated("a portrait of a woman with makeup and no hat"),
     "slider_sweep_strip": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
+    "slider_train_text": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
 }  # fmt: skip
 
 
@@ -192,8 +195,10 @@ def override(
     """
     changed = filled(workflow, prompt, checkpoint, size, scene.prompts, seed, picture)
     for node in changed.values():
-        if node["class_type"] in SLIDER_NODES:
+        if node["class_type"] in SLIDER_NODES and node["inputs"]["lora_name"] not in TRAINED:
             node["inputs"]["lora_name"] = f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
+        elif node["class_type"] == "SliderTrainText":  # the model's own size is not the portraits'
+            node["inputs"] |= {"width": size, "height": size}
     return changed
 
 
@@ -251,7 +256,7 @@ class Dial:
         return f"{self.attribute.replace('_', ' ')} {strength}"
 
 
-def dials(prompt: Prompt, sliders: dict[str, str] = SLIDERS) -> list[Dial]:
+def dials(prompt: Prompt, sliders: dict[str, str] = SLIDERS | TRAINED) -> list[Dial]:
     """The slider nodes, in the file's order. sliders: what the files change; any other is called by its name."""
     found = []
     for node in prompt.values():
@@ -263,7 +268,7 @@ def dials(prompt: Prompt, sliders: dict[str, str] = SLIDERS) -> list[Dial]:
     return found
 
 
-def edits(prompt: Prompt, sliders: dict[str, str] = SLIDERS) -> list[str]:
+def edits(prompt: Prompt, sliders: dict[str, str] = SLIDERS | TRAINED) -> list[str]:
     """What the concepts and sliders of a prompt do, in words."""
     words = [f"{'+' if c['direction'] == 'add' else '-'} {c['text']} ({c['scale']:g})" for c in concepts(prompt)]
     turned = dials(prompt, sliders)

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image, ImageColor, ImageDraw
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ..demo.scenes import SLIDER_NODES, TITLES, filled, workflow_file
+from ..demo.scenes import SLIDER_NODES, TITLES, TRAINED, filled, workflow_file
 from ..paths import reason
 from ..server.client import Prompt
 from ..server.results import with_previews
@@ -223,7 +223,8 @@ def unsuitable(prompt: Prompt, checkpoint: Checkpoint, loras: Path | None) -> st
 
 def sliders(prompt: Prompt) -> list[str]:
     """The slider files that a prompt names."""
-    return [node["inputs"]["lora_name"] for node in prompt.values() if node["class_type"] in SLIDER_NODES]
+    names = [node["inputs"]["lora_name"] for node in prompt.values() if node["class_type"] in SLIDER_NODES]
+    return [name for name in names if name not in TRAINED]
 
 
 def put(name: str, scene: Scene, prompt: Prompt) -> None:

@@ -16,6 +16,7 @@ from devtools.demo.scenes import (
     SLIDER_NODES,
     SLIDERS,
     TITLES,
+    TRAINED,
     concepts,
     dials,
     group_nodes,
@@ -35,12 +36,13 @@ PICTURE = {
     "ddim_invert_reconstruct", "diffedit_replace", "diffedit_manual_mask", "sega_on_a_photo", "sdedit_strokes",
 }  # fmt: skip
 SLIDER = {"slider_basic", "slider_compose_four"}
-SWEEP = {"slider_sweep_strip"}
+TRAIN = {"slider_train_text"}
+SWEEP = {"slider_sweep_strip"} | TRAIN
 FIRST = {"sega_one_concept", "slider_basic", "diffedit_replace"}
 EDIT_MODEL = {"instruct_pix2pix", "edit_model_dial"}
 TO_CHANGE = {
     "SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
-    "InstructPix2PixGuider",
+    "InstructPix2PixGuider", "SliderTrainText",
 }  # fmt: skip
 # The folder of what a loader loads. A model that comes in three files has three loaders.
 LOADERS = {
@@ -74,7 +76,7 @@ def twice_sampled(request):
     return load(workflow_file(request.param))
 
 
-@pytest.fixture(params=sorted(SLIDER | SWEEP))
+@pytest.fixture(params=sorted((SLIDER | SWEEP) - TRAIN))
 def slider_workflow(request):
     return load(workflow_file(request.param))
 
@@ -198,19 +200,6 @@ def test_sliders_are_chained():
     assert {(inputs["start_percent"], inputs["end_percent"], inputs["apply_to"]) for inputs in chain} == {
         (0.2, 1.0, "both")
     }
-
-
-def test_a_sweep_is_one_run_whose_strip_is_shown():
-    prompt = to_prompt(load(workflow_file("slider_sweep_strip")), INFO)
-    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
-    assert len(by_kind) == len(prompt) - 1  # nothing but the two prompts is there twice
-    sweep, sampler = by_kind["SliderSweep"], by_kind["KSampler"][1]
-    assert sampler["model"] == [sweep[0], 0]
-    assert sampler["latent_image"] == [sweep[0], 1]
-    assert by_kind["LabelledStrip"][1] == {"images": [by_kind["VAEDecode"][0], 0], "labels": [sweep[0], 2]}
-    assert by_kind["SaveImage"][1]["images"] == [by_kind["LabelledStrip"][0], 0]
-    (dial,) = dials(prompt)
-    assert dial.strengths == (-2, -1, 0, 1, 2)
 
 
 def test_the_inversion_and_its_decode_belong_together(picture_workflow):
@@ -346,8 +335,11 @@ def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_na
         now = changed[node_id]["inputs"]
         differing = {name for name, value in node["inputs"].items() if now[name] != value}
         if node_id not in inside:
-            assert differing == {"seed", "noise_seed", "lora_name"} & set(node["inputs"])
-            if node["class_type"] in SLIDER_NODES:
+            trained = node["inputs"].get("lora_name") in TRAINED
+            others = {"seed", "noise_seed"} | (set() if trained else {"lora_name"})
+            others |= {"width", "height"} if node["class_type"] == "SliderTrainText" else set()
+            assert differing == others & set(node["inputs"])
+            if node["class_type"] in SLIDER_NODES and not trained:
                 assert now["lora_name"] == f"{SLIDERS[node['inputs']['lora_name']]}.safetensors"
         elif node["class_type"] == "CLIPTextEncode":
             title = node["_meta"]["title"]

@@ -1,0 +1,40 @@
+"""The workflow files with a sweep: of a slider file, and of a slider that is trained first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from devtools.demo.scenes import dials, workflow_file
+from devtools.server.workflows import load, to_prompt
+
+INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
+
+
+def test_a_sweep_is_one_run_whose_strip_is_shown():
+    prompt = to_prompt(load(workflow_file("slider_sweep_strip")), INFO)
+    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    assert len(by_kind) == len(prompt) - 1  # nothing but the two prompts is there twice
+    sweep, sampler = by_kind["SliderSweep"], by_kind["KSampler"][1]
+    assert sampler["model"] == [sweep[0], 0]
+    assert sampler["latent_image"] == [sweep[0], 1]
+    assert by_kind["LabelledStrip"][1] == {"images": [by_kind["VAEDecode"][0], 0], "labels": [sweep[0], 2]}
+    assert by_kind["SaveImage"][1]["images"] == [by_kind["LabelledStrip"][0], 0]
+    (dial,) = dials(prompt)
+    assert dial.strengths == (-2, -1, 0, 1, 2)
+
+
+def test_a_slider_is_trained_then_swept_and_saved():
+    prompt = to_prompt(load(workflow_file("slider_train_text")), INFO)
+    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    train, sweep = by_kind["SliderTrainText"], by_kind["SliderSweep"][1]
+    assert (sweep["slider"], sweep["lora_name"]) == ([train[0], 0], "none")
+    assert by_kind["SaveLoRA"][1]["lora"] == [train[0], 0]
+    loader = by_kind["CheckpointLoaderSimple"][0]
+    assert [train[1][name] for name in ("model", "clip", "vae")] == [[loader, 0], [loader, 1], [loader, 2]]
+    assert sweep["model"] == [loader, 0]
+    shown = INFO["SliderTrainText"]["input"]["required"]
+    texts = {"target", "positive", "negative", "seed"}
+    for name, value in train[1].items():  # its settings are the node's own
+        assert isinstance(value, list) or name in texts or value == shown[name][1]["default"], name
+    assert train[1]["positive"].startswith(train[1]["target"]) and train[1]["negative"].startswith(train[1]["target"])
