@@ -37,6 +37,7 @@ from .sliders import concatenate as concatenate
 from .sliders import fuse_middle as fuse_middle
 from .sliders import low_rank_sum as low_rank_sum
 from .training import check_guidance as check_guidance
+from .training import check_prior_weight as check_prior_weight
 from .training import noise_estimate as noise_estimate
 from .training import of_size as of_size
 from .training import pair_loss as pair_loss

@@ -84,7 +84,12 @@ def prior_loss(
     targets: `noise_estimate` of the pictures, or for the class the frozen model's own estimates, which need no
     pictures; prior_weight: λ, 0 or more.
     """
-    if not (math.isfinite(prior_weight) and prior_weight >= 0):
-        raise ValueError(f"prior_weight is {prior_weight}; it must be a number of 0 or more (the paper: 1)")
+    check_prior_weight(prior_weight)
     error = squared_error(instance, instance_target)
     return error if prior_weight == 0 else error + prior_weight * squared_error(prior, prior_target)
+
+
+def check_prior_weight(prior_weight: float) -> None:
+    """Raises ValueError for a λ that is no number of 0 or more."""
+    if not (math.isfinite(prior_weight) and prior_weight >= 0):
+        raise ValueError(f"prior_weight is {prior_weight}; it must be a number of 0 or more (the paper: 1)")

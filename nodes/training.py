@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..guidance_core import Window, check_guidance
+from ..guidance_core import Window, check_guidance, check_prior_weight
 from .host.lora.fitting import fit
 from .host.page.messages import message
 from .host.page.progress import own_id, show_text
@@ -24,19 +24,10 @@ from .host.training.run import Objective, Training
 from .host.training.seen import Dial, Seen
 from .host.training.session import Session
 from .host.training.settings import Settings, empty_latent, picture_batch
-from .host.training.subject import CLASS, INSTANCE, Output, Pictures, SubjectObjective
+from .host.training.subject import CLASS, INSTANCE, Pictures, SubjectObjective, output
 from .host.training.text import TARGET, TextObjective
 from .sliders import ALIASES
-from .training_inputs import (
-    length_input,
-    outputs,
-    range_inputs,
-    rate_inputs,
-    shape_inputs,
-    size_inputs,
-    sockets,
-    watching_inputs,
-)
+from .training_inputs import common_inputs, outputs
 
 CATEGORY = "semantic steering/training"
 TRAIN_ALIASES = ["train", "train LoRA", "training", "finetune", "训练", "学習", "훈련"]
@@ -109,13 +100,7 @@ class SliderTrainText(io.ComfyNode):
                     "guidance", default=2.0, min=0.01, max=100.0, step=0.1, round=0.01,
                     tooltip="How far +1 goes: the paper's eta. More is a stronger dial, with more side effects.",
                 ),
-                *length_input(150),
-                *shape_inputs(),
-                *rate_inputs(0.002),
-                *range_inputs(0.6),
-                *size_inputs(),
-                *watching_inputs(),
-                *sockets(),
+                *common_inputs(150, 0.002, 0.6, sized=True),
             ],
             outputs=outputs(),
             hidden=[io.Hidden.unique_id],
@@ -171,12 +156,7 @@ class SliderTrainImages(io.ComfyNode):
                     tooltip="How strong the change is in each pair, with commas between the numbers: 0.5, 1, 2. Empty: "
                     "1 for all.",
                 ),
-                *length_input(200),
-                *shape_inputs(),
-                *rate_inputs(0.002),
-                *range_inputs(1.0),
-                *watching_inputs(),
-                *sockets(),
+                *common_inputs(200, 0.002, 1.0),
             ],
             outputs=outputs(),
             hidden=[io.Hidden.unique_id],
@@ -240,12 +220,7 @@ class DreamBoothTrain(io.ComfyNode):
                     tooltip="pictures: the class stays as pictures of it are, as the paper does. output: as the model "
                     "without the LoRA answers, without any pictures.",
                 ),
-                *length_input(300),
-                *shape_inputs("all"),
-                *rate_inputs(0.004),
-                *range_inputs(1.0),
-                *watching_inputs(),
-                *sockets(),
+                *common_inputs(300, 0.004, 1.0, layers="all"),
             ],
             outputs=outputs(),
             hidden=[io.Hidden.unique_id],
@@ -260,6 +235,7 @@ class DreamBoothTrain(io.ComfyNode):
         settings = Settings(
             steps, rank, alpha, layers, learning_rate, batch_size, start_percent, end_percent, show_every, seed
         )
+        check_prior_weight(prior_weight)
         pictures = picture_batch(model, instance, "instance")
         of_class = None if class_latents is None else picture_batch(model, class_latents, "class_latents")
         if of_class is not None and of_class.shape[1:] != pictures.shape[1:]:
@@ -275,12 +251,11 @@ class DreamBoothTrain(io.ComfyNode):
         empty = pictures[:1] * 0
         negative = asked_by.emptied(conds[CLASS])
         seen = Seen(model, conds[INSTANCE], negative, cfg, empty, seed, vae, _dial(model, *SUBJECT_DIAL))
-        SubjectObjective(subject, None, prior_weight)  # refuses a weight before anything is made
         plan = planned(model, empty.shape[1:], batch_size, factors)
         if not prior_weight:
             held = None
         elif prior == "output":
-            held = Output(walked(model, conds[CLASS], None, empty, 1.0, start_percent, end_percent, seed, AT_ONCE))
+            held = output(walked(model, conds[CLASS], None, empty, 1.0, start_percent, end_percent, seed, AT_ONCE))
         else:
             if of_class is None:
                 show_text(message("training_makes_class"), passing=True)

@@ -10,7 +10,22 @@ from .sliders import LoraModel
 LossMap = io.Custom("LOSS_MAP")
 
 
-def length_input(steps: int) -> list:
+def common_inputs(
+    steps: int, learning_rate: float, end_percent: float, layers: str = CHOICES[0], sized: bool = False
+) -> list:
+    """A node's inputs from `steps` on, with its defaults. sized: with width and height, for a node without pictures."""
+    return [
+        *_length_input(steps),
+        *_shape_inputs(layers),
+        *_rate_inputs(learning_rate),
+        *_range_inputs(end_percent),
+        *(_size_inputs() if sized else []),
+        *_watching_inputs(),
+        *_sockets(),
+    ]
+
+
+def _length_input(steps: int) -> list:
     return [
         io.Int.Input(
             "steps", default=steps, min=1, max=100_000,
@@ -20,7 +35,7 @@ def length_input(steps: int) -> list:
     ]  # fmt: skip
 
 
-def shape_inputs(layers: str = CHOICES[0]) -> list:
+def _shape_inputs(layers: str) -> list:
     return [
         io.Int.Input(
             "rank", default=4, min=1, max=1024, advanced=True,
@@ -39,7 +54,7 @@ def shape_inputs(layers: str = CHOICES[0]) -> list:
     ]  # fmt: skip
 
 
-def rate_inputs(rate: float) -> list:
+def _rate_inputs(rate: float) -> list:
     return [
         io.Float.Input(
             "learning_rate", default=rate, min=0.000001, max=1.0, step=0.0001, round=0.000001, advanced=True,
@@ -54,7 +69,7 @@ def rate_inputs(rate: float) -> list:
     ]  # fmt: skip
 
 
-def range_inputs(end: float) -> list:
+def _range_inputs(end: float) -> list:
     return [
         io.Float.Input(
             "start_percent", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001, advanced=True,
@@ -68,7 +83,7 @@ def range_inputs(end: float) -> list:
     ]  # fmt: skip
 
 
-def size_inputs() -> list:
+def _size_inputs() -> list:
     return [
         io.Int.Input(
             name, default=0, min=0, max=16384, step=8, advanced=True,
@@ -79,7 +94,7 @@ def size_inputs() -> list:
     ]  # fmt: skip
 
 
-def watching_inputs() -> list:
+def _watching_inputs() -> list:
     return [
         io.Int.Input(
             "show_every", default=25, min=1, max=100_000, advanced=True,
@@ -96,7 +111,7 @@ def watching_inputs() -> list:
     ]  # fmt: skip
 
 
-def sockets() -> list:
+def _sockets() -> list:
     return [
         LoraModel.Input(
             "slider",

@@ -183,6 +183,14 @@ TRAINING: dict[str, Any] = {
 LOADED = {"model": [CHECKPOINT, 0], "vae": [CHECKPOINT, 2]}
 
 
+def batch_of(words: str) -> dict[str, Any]:
+    """A KSampler that makes the added "batch" by an added text."""
+    return node(
+        "KSampler", model=[CHECKPOINT, 0], seed=5, steps=20, cfg=5.0, sampler_name="euler", scheduler="normal",
+        denoise=1.0, positive=[words, 0], negative=["nothing", 0], latent_image=["batch", 0],
+    )  # fmt: skip
+
+
 def trained_by_text(label: str, positive: str, negative: str, steps: int, **inputs: Any) -> Take:
     """The strip of a slider from two texts, by what follows "a portrait of a person"."""
     texts = {"target": PERSON, "positive": f"{PERSON} {positive}", "negative": f"{PERSON} {negative}", "preserve": ""}
@@ -193,13 +201,6 @@ def trained_by_text(label: str, positive: str, negative: str, steps: int, **inpu
 
 def trained_by_pairs(label: str, count: int, steps: int, change: str, without: str) -> Take:
     """The strip of a slider from pictures of two prompts with the same noise."""
-
-    def pictures(words: str) -> dict[str, Any]:
-        return node(
-            "KSampler", model=[CHECKPOINT, 0], seed=5, steps=20, cfg=5.0, sampler_name="euler", scheduler="normal",
-            denoise=1.0, positive=[words, 0], negative=["nothing", 0], latent_image=["batch", 0],
-        )  # fmt: skip
-
     train = node(
         "SliderTrainImages", **LOADED, before=["pictures before", 0], after=["pictures after", 0],
         conditioning=["person", 0], strengths="", **{**TRAINING, "steps": steps, "end_percent": 1.0},
@@ -207,7 +208,7 @@ def trained_by_pairs(label: str, count: int, steps: int, change: str, without: s
     added = {
         "batch": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=count),
         "person": text(PERSON), "nothing": text(""), "words before": text(without), "words after": text(change),
-        "pictures before": pictures("words before"), "pictures after": pictures("words after"), TRAINED: train,
+        "pictures before": batch_of("words before"), "pictures after": batch_of("words after"), TRAINED: train,
     }  # fmt: skip
     return Take(label, added=added, shows=TRAINED)
 
@@ -222,10 +223,7 @@ def trained_on_a_mark(label: str, count: int, steps: int, word: str) -> Take:
     added = {
         "batch": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=count),
         "words": text("a portrait of a woman with straight hair, no glasses and no hat"), "nothing": text(""),
-        "made": node(
-            "KSampler", model=[CHECKPOINT, 0], seed=5, steps=20, cfg=5.0, sampler_name="euler", scheduler="normal",
-            denoise=1.0, positive=["words", 0], negative=["nothing", 0], latent_image=["batch", 0],
-        ),
+        "made": batch_of("words"),
         "plain": node("VAEDecode", samples=["made", 0], vae=[CHECKPOINT, 2]),
         "patch": node("EmptyImage", width=26, height=18, batch_size=1, color=0x102060),
         "marked": node(

@@ -8,11 +8,13 @@ from typing import Any
 
 import comfy.model_management
 import comfy.sd
+import pytest
 import tiny_models
 import torch
 from semantic_steering.guidance_core import noise_estimate
 from semantic_steering.nodes.host.training.bank import walked
 from semantic_steering.nodes.host.training.factors import Factors
+from semantic_steering.nodes.host.training.kept import Kept
 from semantic_steering.nodes.host.training.layers import chosen
 from semantic_steering.nodes.host.training.run import Training
 from semantic_steering.nodes.host.training.text import TextObjective
@@ -84,6 +86,32 @@ class Listening:
         self.questions.clear()
         objective.loss(self, *objective.drawn(torch.Generator().manual_seed(seed), count))
         return list(self.questions)
+
+
+def same(one: Training, other: Training) -> None:
+    """Asserts that two trainings went the same way, to the bit."""
+    assert one.losses == other.losses
+    found, expected = one.factors.tensors(), other.factors.tensors()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def goes_on(made: Callable[[], Training], kept_of: Callable[[Training], Kept]) -> None:
+    """Asserts that a training that is cancelled, kept and gone on with is the one that never stopped."""
+    stopped = made()
+    kept = kept_of(stopped)
+    stopped.run(3)
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        stopped.run(6)
+    kept.write(stopped, "interrupted")
+    run = made()
+    assert kept_of(run).resume(run) == 3
+    run.run(6)
+    whole = made()
+    whole.run(6)
+    same(run, whole)
 
 
 def asked_by(training: Training, question: Callable[[Any], Any]) -> Any:

@@ -47,10 +47,22 @@ def emptied(conditioning: Conditioning) -> Conditioning:
     ]  # fmt: skip
 
 
+def alike(one: Conditioning, other: Conditioning) -> bool:
+    """Whether all that a text encoder gives is the same."""
+
+    def values(conditioning: Conditioning) -> list[torch.Tensor]:
+        pooled = [options.get("pooled_output") for _, options in conditioning]
+        return [value for value in [*(features for features, _ in conditioning), *pooled] if value is not None]
+
+    first, second = values(one), values(other)
+    return len(first) == len(second) and all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=True)
+    )
+
+
 def check_different(instance: Conditioning, of_class: Conditioning) -> None:
     """Raises ValueError for an identifier that the model does not see."""
-    one, other = instance[0][0], of_class[0][0]
-    if one.shape == other.shape and torch.equal(one, other):
+    if alike(instance, of_class):
         raise ValueError(
             "instance_conditioning and class_conditioning are the same to this model: nothing would tell your subject "
             "from its class. Put a rare word into the first, such as 'a photo of sks dog'"

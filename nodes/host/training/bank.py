@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-import comfy.sample
-import comfy.samplers
 import torch
 from torch import Tensor
 
 from ..page.messages import message
 from ..page.progress import show_text
-from ..run.samplers import guider_for
+from .asking import Asked
 from .noised import spread
+from .walks import noises, walk
 
 STEPS = 20  # of the whole range, of which a trajectory walks as much as is asked for
 TRAJECTORIES = 16
@@ -30,6 +30,33 @@ class Bank:
         """`count` rows, one out of each of as many parts of the range of levels."""
         order = self.sigma.argsort(descending=True, stable=True)
         return order[(spread(rng, count) * len(order)).long()]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the frozen model says of a bank's states, made by `ask` of (model, x [1, C, ...], sigma [1]) and asked once
+    for each. Each by itself: in a batch its values would be rounded otherwise, and a training that goes on would not be
+    the one that never stopped."""
+
+    bank: Bank
+    ask: Callable[[Asked, Tensor, Tensor], Tensor]
+    _known: dict[int, Tensor] = field(default_factory=dict)  # by row, on the CPU
+
+    @property
+    def given(self) -> tuple[Tensor, ...]:
+        return self.bank.x, self.bank.sigma
+
+    def drawn(self, rng: torch.Generator, count: int) -> tuple[Tensor, ...]:
+        return (self.bank.drawn(rng, count),)
+
+    def asked(self, model: Asked, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(x [B, C, ...], sigma [B], the answers [B, ...]) of rows drawn, on the model's device."""
+        (rows,) = drawn
+        x, sigma = self.bank.x[rows].to(model.device), self.bank.sigma[rows].to(model.device)
+        for row, state, level in zip(rows.tolist(), x.split(1), sigma.split(1), strict=True):
+            if row not in self._known:
+                self._known[row] = self.ask(model, state, level).cpu()
+        return x, sigma, torch.stack([self._known[row] for row in rows.tolist()]).to(model.device)
 
 
 def levels(sampling: Any, end_percent: float, shift: float) -> Tensor:
@@ -62,18 +89,12 @@ def walked(
         show_text(message("training_walks", done=first, total=trajectories), passing=True)
         seeds = range(seed + first, seed + min(first + at_once, trajectories))
         sigmas = levels(sampling, end_percent, (first // at_once + 0.5) / -(-trajectories // at_once))
-        conds = {"positive": positive} | ({"negative": negative} if cfg != 1 else {})
-        guider = guider_for(model, conds, cfg)
 
         def keep(step: int, _: Tensor, state: Tensor, __: int, sigmas: Tensor = sigmas) -> None:
             if float(sigmas[step]) <= highest * (1 + 1e-4):
                 x.append(state.detach().float().cpu())
                 sigma.append(sigmas[step].repeat(len(state)))
 
-        noises: list[Any] = [comfy.sample.prepare_noise(empty, each) for each in seeds]
-        noise = torch.cat(noises)
-        start = empty.repeat(len(seeds), *[1] * (empty.ndim - 1))
-        guider.sample(noise, start, comfy.samplers.sampler_object("euler"), sigmas, callback=keep, disable_pbar=True,
-                      seed=seed)  # fmt: skip
+        walk(model, positive, negative, cfg, noises(empty, seeds), sigmas, seed, keep)
     with torch.inference_mode(False):
         return Bank(torch.cat(x).clone(), torch.cat(sigma).clone())

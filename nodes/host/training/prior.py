@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.sample
-import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..run.samplers import guider_for
 from .bank import levels
+from .walks import noises, walk
 
 
 def class_pictures(
@@ -19,14 +17,9 @@ def class_pictures(
     """[count, C, ...] in the model's internal latent space, by the host's Euler sampler."""
     sampling = model.get_model_object("model_sampling")
     sigmas = levels(sampling, 1.0, 0.5)
-    conds = {"positive": positive} | ({"negative": negative} if cfg != 1 else {})
     made = []
     for first in range(0, count, at_once):
         seeds = range(seed + first, seed + min(first + at_once, count))
-        noises: list[Any] = [comfy.sample.prepare_noise(empty, each) for each in seeds]
-        start = empty.repeat(len(seeds), *[1] * (empty.ndim - 1))
-        found = guider_for(model, conds, cfg).sample(
-            torch.cat(noises), start, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=seed
-        )
+        found = walk(model, positive, negative, cfg, noises(empty, seeds), sigmas, seed)
         made.append(found.cpu().float())
     return model.get_model_object("latent_format").process_in(torch.cat(made))

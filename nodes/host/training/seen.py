@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.sample
-import comfy.samplers
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ from ..page.previews import latent_colours, one_frame
 from ..page.strips import strip
 from ..page.sweeps import captions
 from ..run.levels import shares
-from ..run.samplers import guider_for
+from .walks import noises, walk
 
 STEPS = 10  # of a picture
 
@@ -40,7 +38,7 @@ class Seen:
         if not math.isfinite(cfg):
             raise ValueError(f"cfg is {cfg}; it must be a number (1 for models that are used without)")
         self.model, self.cfg, self.empty, self.seed, self.vae, self.dial = model, cfg, empty, seed, vae, dial
-        self.conds = {"positive": positive} | ({"negative": negative} if cfg != 1 else {})
+        self.positive, self.negative = positive, negative
         sampling = model.get_model_object("model_sampling")
         shown = [float(sampling.percent_to_sigma(step / STEPS)) for step in range(STEPS)]
         self.sigmas = torch.tensor([*(min(sigma, float(sampling.sigma_max)) for sigma in shown), 0.0])
@@ -67,13 +65,10 @@ class Seen:
             if step == self.dial.begin:
                 states.append(state.detach().float().cpu().clone())
 
-        noise: Any = comfy.sample.prepare_noise(self.empty, self.seed)
-        return self._run(self.model, noise, self.sigmas, keep), states[0]
+        return self._run(self.model, noises(self.empty, [self.seed]), self.sigmas, keep), states[0]
 
     def _run(self, model: Any, noise: Tensor, sigmas: Tensor, callback: Any = None) -> Tensor:
-        start = torch.zeros_like(self.empty).repeat(len(noise), *[1] * (self.empty.ndim - 1))
-        guider, euler = guider_for(model, self.conds, self.cfg), comfy.samplers.sampler_object("euler")
-        return guider.sample(noise, start, euler, sigmas, callback=callback, disable_pbar=True, seed=self.seed).cpu()
+        return walk(model, self.positive, self.negative, self.cfg, noise, sigmas, self.seed, callback).cpu()
 
     def response(self, latents: Tensor) -> float:
         """How far the strip's outer pictures are from the one without the slider, as a share of that one's size."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ....guidance_core import prior_loss, squared_error
+from ....guidance_core import check_prior_weight, prior_loss, squared_error
 from .asking import Asked
-from .bank import Bank
+from .bank import Answers, Bank
 from .noised import Noise, evenly, plain
 
 INSTANCE, CLASS = "instance", "class"
@@ -50,29 +48,10 @@ class Pictures:
         return x.to(model.device), sigma.to(model.device), target.to(model.device)
 
 
-@dataclass(frozen=True)
-class Output:
+def output(bank: Bank) -> Answers:
     """What the frozen model says of the class, at states of its own runs by the class's conditioning: needs no
-    pictures. Asked once for each state, and kept."""
-
-    bank: Bank
-    _targets: dict[int, Tensor] = field(default_factory=dict)  # by row: [1, C, ...] on the CPU
-
-    @property
-    def given(self) -> tuple[Tensor, ...]:
-        return self.bank.x, self.bank.sigma
-
-    def drawn(self, rng: torch.Generator, count: int) -> tuple[Tensor, ...]:
-        return (self.bank.drawn(rng, count),)
-
-    def asked(self, model: Asked, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        (rows,) = drawn
-        x, sigma = self.bank.x[rows].to(model.device), self.bank.sigma[rows].to(model.device)
-        # Each by itself: in a batch its values would be rounded otherwise, and a training that goes on be another.
-        for row, state, level in zip(rows.tolist(), x.split(1), sigma.split(1), strict=True):
-            if row not in self._targets:
-                self._targets[row] = model.frozen(state, level, [CLASS])[0].cpu()
-        return x, sigma, torch.cat([self._targets[row] for row in rows.tolist()]).to(model.device)
+    pictures."""
+    return Answers(bank, lambda model, x, sigma: model.frozen(x, sigma, [CLASS])[0][0])
 
 
 class SubjectObjective:
@@ -82,8 +61,7 @@ class SubjectObjective:
     """
 
     def __init__(self, instance: Pictures, prior: Prior | None, prior_weight: float):
-        if not (math.isfinite(prior_weight) and prior_weight >= 0):
-            raise ValueError(f"prior_weight is {prior_weight:g}; it must be a number of 0 or more (the paper: 1)")
+        check_prior_weight(prior_weight)
         self.instance, self.prior, self.prior_weight = instance, prior if prior_weight else None, prior_weight
 
     @property

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..conditioning.concept import Conditioning
+from .asked_by import alike
 from .text import TARGET
 
 
@@ -30,7 +29,7 @@ def conditionings(clip: Any, target: str, positive: str, negative: str, preserve
                 'such as "a very old person" in positive and "a very young person" in negative'
             )
     plus, minus = (encoded(clip, text) for text in poles.values())
-    if _alike(plus, minus):
+    if alike(plus, minus):
         raise ValueError(
             f"positive and negative are the same to this model ({positive.strip()!r}, {negative.strip()!r}): nothing "
             "lies between them. Write two opposites"
@@ -55,16 +54,3 @@ def conditionings(clip: Any, target: str, positive: str, negative: str, preserve
 def preserved(conds: dict[str, Conditioning]) -> int:
     """How many texts stand beside the poles."""
     return (len(conds) - 1) // 2
-
-
-def _alike(one: Conditioning, other: Conditioning) -> bool:
-    """Whether all that a text encoder gives is the same."""
-
-    def values(conditioning: Conditioning) -> list[torch.Tensor]:
-        pooled = [options.get("pooled_output") for _, options in conditioning]
-        return [value for value in [*(features for features, _ in conditioning), *pooled] if value is not None]
-
-    first, second = values(one), values(other)
-    return len(first) == len(second) and all(
-        a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=True)
-    )

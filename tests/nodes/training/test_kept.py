@@ -10,7 +10,7 @@ import tiny_models
 import torch
 from semantic_steering.nodes.host.training.kept import Kept
 from semantic_steering.nodes.host.training.run import Training
-from training_runs import training
+from training_runs import same, training
 
 ABOUT = {"target": "person", "positive": "person, smiling", "guidance": "1.5"}
 
@@ -43,9 +43,7 @@ def test_going_on_is_bit_equal_to_never_having_stopped():
     run.run(6)
     whole, _ = begun()
     whole.run(6)
-    assert run.losses == whole.losses
-    for name, value in whole.factors.tensors().items():
-        assert torch.equal(run.factors.tensors()[name], value), name
+    same(run, whole)
 
 
 def test_before_the_first_step_there_is_nothing_to_keep(output):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.model_management
 import folder_paths
 import pytest
 import tiny_models
@@ -12,7 +11,7 @@ from semantic_steering.guidance_core import squared_error
 from semantic_steering.nodes.host.training import noised, pairs
 from semantic_steering.nodes.host.training.kept import Kept
 from semantic_steering.nodes.host.training.pairs import PairObjective
-from training_runs import SHAPE, TARGET, Listening, asked_by, begun, estimate, with_slider
+from training_runs import SHAPE, TARGET, Listening, asked_by, begun, estimate, goes_on, same, with_slider
 
 KINDS = [ModelType.EPS, ModelType.V_PREDICTION, ModelType.FLOW]
 STRENGTHS = (1.0, -2.0, 0.5)
@@ -173,9 +172,7 @@ def test_in_inference_mode_as_a_node_runs_it_is_the_same():
         given = {"before": BEFORE.clone(), "after": AFTER.clone(), "strengths": torch.tensor(STRENGTHS)}
         inside = training(tiny_models.unet_model(), **given)
         inside.run(3)
-    assert inside.losses == outside.losses
-    for name, value in inside.factors.parameters.items():
-        assert torch.equal(value, outside.factors.parameters[name])
+    same(inside, outside)
 
 
 def kept_of(run) -> Kept:
@@ -184,21 +181,7 @@ def kept_of(run) -> Kept:
 
 def test_going_on_is_bit_equal_to_never_having_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    stopped = training(tiny_models.unet_model())
-    kept = kept_of(stopped)
-    stopped.run(3)
-    comfy.model_management.interrupt_current_processing()
-    with pytest.raises(comfy.model_management.InterruptProcessingException):
-        stopped.run(6)
-    kept.write(stopped, "interrupted")
-    run = training(tiny_models.unet_model())
-    assert kept_of(run).resume(run) == 3
-    run.run(6)
-    whole = training(tiny_models.unet_model())
-    whole.run(6)
-    assert run.losses == whole.losses
-    for name, value in whole.factors.tensors().items():
-        assert torch.equal(run.factors.tensors()[name], value), name
+    goes_on(lambda: training(tiny_models.unet_model()), kept_of)
 
 
 def test_other_pictures_and_other_strengths_are_another_training():

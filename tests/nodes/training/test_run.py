@@ -13,7 +13,19 @@ import torch
 from semantic_steering.nodes.host.lora.fitting import fit
 from semantic_steering.nodes.host.training.asking import Asked
 from semantic_steering.nodes.host.training.run import Diverged, TooLittleMemory, Training
-from training_runs import ALPHA, BATCH, GUIDANCE, NEGATIVE, RANK, TARGET, asked_by, estimate, training, with_slider
+from training_runs import (
+    ALPHA,
+    BATCH,
+    GUIDANCE,
+    NEGATIVE,
+    RANK,
+    TARGET,
+    asked_by,
+    estimate,
+    same,
+    training,
+    with_slider,
+)
 
 
 def loaded() -> Any:
@@ -232,9 +244,7 @@ def test_in_inference_mode_as_a_node_runs_it_is_the_same(model):
     with torch.inference_mode():
         inside = training(loaded())
         inside.run(4)
-    assert inside.losses == outside.losses
-    for name, value in inside.factors.parameters.items():
-        assert torch.equal(value, outside.factors.parameters[name])
+    same(inside, outside)
 
 
 def test_a_loss_that_is_no_number_says_the_step_and_leaves_the_last_good_one(model):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.model_management
 import folder_paths
 import pytest
 import tiny_models
@@ -10,8 +9,8 @@ import torch
 from comfy.model_base import ModelType
 from semantic_steering.nodes.host.training.bank import walked
 from semantic_steering.nodes.host.training.kept import Kept
-from semantic_steering.nodes.host.training.subject import Output, Pictures, SubjectObjective
-from training_runs import SHAPE, Listening, asked_by, begun, estimate, with_slider
+from semantic_steering.nodes.host.training.subject import Pictures, SubjectObjective, output
+from training_runs import SHAPE, Listening, asked_by, begun, estimate, goes_on, same, with_slider
 
 KINDS = [ModelType.EPS, ModelType.V_PREDICTION, ModelType.FLOW]
 PRIORS = ["pictures", "output"]
@@ -25,7 +24,7 @@ def prior_of(model, kind):
     if kind == "pictures":
         return Pictures(model.get_model_object("model_sampling"), CLASS, *RANGE)
     bank = walked(model, CONDS["class"], CONDS["class"], torch.zeros(1, *SHAPE), 1.0, *RANGE, 7, 2, trajectories=2)
-    return Output(bank)
+    return output(bank)
 
 
 def training(model, kind="pictures", weight=WEIGHT, count=2, seed=7, rate=1e-2, instance=INSTANCE):
@@ -193,9 +192,7 @@ def test_in_inference_mode_as_a_node_runs_it_is_the_same(kind):
     with torch.inference_mode():
         inside = training(tiny_models.unet_model(), kind, instance=INSTANCE.clone())
         inside.run(3)
-    assert inside.losses == outside.losses
-    for name, value in inside.factors.parameters.items():
-        assert torch.equal(value, outside.factors.parameters[name])
+    same(inside, outside)
 
 
 def kept_of(run) -> Kept:
@@ -205,21 +202,7 @@ def kept_of(run) -> Kept:
 @pytest.mark.parametrize("kind", PRIORS)
 def test_going_on_is_bit_equal_to_never_having_stopped(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    stopped = training(tiny_models.unet_model(), kind)
-    kept = kept_of(stopped)
-    stopped.run(3)
-    comfy.model_management.interrupt_current_processing()
-    with pytest.raises(comfy.model_management.InterruptProcessingException):
-        stopped.run(6)
-    kept.write(stopped, "interrupted")
-    run = training(tiny_models.unet_model(), kind)
-    assert kept_of(run).resume(run) == 3
-    run.run(6)
-    whole = training(tiny_models.unet_model(), kind)
-    whole.run(6)
-    assert run.losses == whole.losses
-    for name, value in whole.factors.tensors().items():
-        assert torch.equal(run.factors.tensors()[name], value), name
+    goes_on(lambda: training(tiny_models.unet_model(), kind), kept_of)
 
 
 def test_other_pictures_and_another_prior_are_another_training():
