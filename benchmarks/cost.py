@@ -176,5 +176,5 @@ def plot(found: list[dict[str, Any]], folder: Path) -> None:
     axes[0].set_ylabel("seconds of a run")
     axes[0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(folder / "cost.webp", pil_kwargs={"quality": 85})
+    figure.savefig(folder / "cost.webp", pil_kwargs={"quality": 65, "method": 6})
     pyplot.close(figure)

@@ -275,7 +275,7 @@ def plot(result: dict[str, Any], file: Path) -> None:
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(file, pil_kwargs={"quality": 85})
+    figure.savefig(file, pil_kwargs={"quality": 65, "method": 6})
     pyplot.close(figure)
 
 

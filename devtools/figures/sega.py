@@ -151,7 +151,7 @@ def picture(lab: Any, seed: int, file: Path) -> None:
     vectors = host.recorded(runs[0], lab.model, torch.Size((1, 4, 16, 16)), seed)
     model = node.execute(lab.model, vectors).result[0]
     columns += [(f"applied: {prompt}", made(prompt), made(prompt, model)) for prompt in OTHERS]
-    overview(columns).save(file, quality=85)
+    overview(columns).save(file, quality=65, method=6)
 
 
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
@@ -179,7 +179,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="lower right")
     figure.tight_layout()
-    figure.savefig(file, pil_kwargs={"quality": 85})
+    figure.savefig(file, pil_kwargs={"quality": 65, "method": 6})
     pyplot.close(figure)
 
 

@@ -162,7 +162,7 @@ def plot(result: dict[str, list[dict[str, float]]], file: Path) -> None:
         axes.axvline(0.2, color="gray", linestyle=":")
         axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(file, pil_kwargs={"quality": 85})
+    figure.savefig(file, pil_kwargs={"quality": 65, "method": 6})
     pyplot.close(figure)
 
 

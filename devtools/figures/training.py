@@ -22,8 +22,9 @@ GAP_SEED, SUBJECT_SEED = 12_300_000, 12_400_000
 PAIR_SEED, RENDER_SEED, PERSON_SEED = 96_001, 96_002, 96_003
 TARGET = "a portrait of a person"
 NAMES = ("smile", "glasses", "gray_hair", "hat", "makeup")
-COMPOSED = ("smile", "glasses", "makeup", "gray_hair")
-COMPOSED_PROMPT = "a portrait of a woman with straight hair and no hat"
+COMPOSED = ("smile", "glasses", "makeup", "gray_hair", "beard", "bangs", "curls", "male")  # all can be judged together
+COMPOSED_PROMPT = f"{TARGET} with no hat"
+COPIES = 50
 PRESERVED = {"nothing": "", "curls and straight hair": "curls\nstraight hair", "a woman and a man": "a woman\na man"}
 PAIR_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"learning_rate": 0.005})
 SUBJECT_SETTINGS: tuple[dict[str, Any], ...] = (
@@ -65,6 +66,8 @@ def poles(name: str) -> tuple[str, str]:
     """(positive, negative) of Train Slider (Text)."""
     from demo.portraits.captions import ABSENT, PRESENT
 
+    if name == "male":
+        return "a portrait of a man", "a portrait of a woman"
     return f"{TARGET} with {PRESENT[name][0]}", f"{TARGET} with {ABSENT[name][0]}"
 
 
@@ -167,28 +170,44 @@ def preserve(lab: Any, judge: Any, plain_slider: dict[str, Tensor], n: int, **se
 
 
 def composed(lab: Any, judge: Any, sliders: dict[str, dict[str, Tensor]], n: int) -> dict[str, Any]:
-    """One, two and four sliders at once: how many pictures that lack an attribute come to show it."""
+    """One, two, four and eight sliders at once: how many pictures that lack an attribute come to show it."""
     from demo.portraits.attributes import INDEX
 
-    seeds, node = range(COMPOSED_SEED, COMPOSED_SEED + n), pack("nodes.sliders").SliderLoRALoader
+    seeds = range(COMPOSED_SEED, COMPOSED_SEED + n)
     plain = pictures(lab, lab.model, seeds, COMPOSED_PROMPT)
-    before, rows = judge.logits(plain) > 0, []
-    groups: list[tuple[str, ...]] = [*((name,) for name in COMPOSED), COMPOSED[:2], COMPOSED[2:], COMPOSED]
+    before, rows = judge.logits(plain), []
+    groups = [COMPOSED[i : i + size] for size in (1, 2, 4, 8) for i in range(0, len(COMPOSED), size)]
     for strength in (1.0, 2.0):
         for group in groups:
-            model = lab.model
-            for name in group:
-                model = node.execute(model=model, slider=sliders[name], strength=strength).result[0]
-            made = pictures(lab, model, seeds, COMPOSED_PROMPT)
-            after, where = judge.logits(made) > 0, torch.stack([possible_region(name) for name in group]).any(0)
-            lacked = {name: ~before[:, INDEX[name]] for name in group}
+            made = pictures(lab, behind(lab, [sliders[name] for name in group], strength), seeds, COMPOSED_PROMPT)
+            after, where = judge.logits(made), torch.stack([possible_region(name) for name in group]).any(0)
+            judged = known(before > 0) & known(after > 0)
+            lacked = {name: judged[:, INDEX[name]] & (before[:, INDEX[name]] <= 0) for name in group}
             rows.append({
                 "strength": strength, "sliders": group,
-                "lacked": {name: int(lacked[name].sum()) for name in group},
-                "success": {name: float(after[lacked[name], INDEX[name]].float().mean()) for name in group},
+                "lacked": {name: int(rows.sum()) for name, rows in lacked.items()},
+                "shown": {name: int((after[rows, INDEX[name]] > 0).sum()) for name, rows in lacked.items()},
                 "outside": outside_error(made, plain, where), "region": float(where.float().mean()),
             })  # fmt: skip
-    return {"prompt": COMPOSED_PROMPT, "rows": rows}
+    return {"prompt": COMPOSED_PROMPT, "rows": rows, "copies": copies(lab, sliders[COMPOSED[0]], plain, seeds)}
+
+
+def behind(lab: Any, sliders: Sequence[dict[str, Tensor]], strength: float) -> Any:
+    """The checkpoint's model behind a chain of Slider LoRA Loaders."""
+    node, model = pack("nodes.sliders").SliderLoRALoader, lab.model
+    for slider in sliders:
+        model = node.execute(model=model, slider=slider, strength=strength).result[0]
+    return model
+
+
+def copies(lab: Any, slider: dict[str, Tensor], plain: Tensor, seeds: Sequence[int]) -> dict[str, float]:
+    """A slider in many loaders, each with its share of a strength of 2, against one loader: differences in 1/255."""
+    one = pictures(lab, behind(lab, [slider], 2.0), seeds, COMPOSED_PROMPT)
+    many = pictures(lab, behind(lab, [slider] * COPIES, 2.0 / COPIES), seeds, COMPOSED_PROMPT)
+    return {
+        "copies": COPIES, "largest": float((many - one).abs().max() * 255),
+        "mean": float((many - one).abs().mean() * 255), "slider": float((one - plain).abs().mean() * 255),
+    }  # fmt: skip
 
 
 def render_in_parts(portraits: Any) -> Tensor:
@@ -333,12 +352,12 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     """The evaluation page's figures about training."""
     few: dict[str, Any] = {"steps": 4} if quick else {}
     n = 2 if quick else 24
-    made = {name: of_words(lab, name, **few) for name in NAMES}
+    made = {name: of_words(lab, name, **few) for name in dict.fromkeys([*NAMES, *COMPOSED])}
     sliders = {name: slider for name, (slider, _) in made.items()}
     estimate, quality = eye_distance(lab, quick)
     many = 2 if quick else 32
     return {
-        "words": words(lab, judge, made, n),
+        "words": words(lab, judge, {name: made[name] for name in NAMES}, n),
         "pairs": {
             "estimator": quality,
             "rows": [pairs(lab, estimate, 2 if quick else 16, **(settings | few)) for settings in PAIR_SETTINGS],
