@@ -36,6 +36,7 @@ from .sliders import LowRank as LowRank
 from .sliders import concatenate as concatenate
 from .sliders import fuse_middle as fuse_middle
 from .sliders import low_rank_sum as low_rank_sum
+from .text_direction import along_texts as along_texts
 from .training import check_guidance as check_guidance
 from .training import check_prior_weight as check_prior_weight
 from .training import noise_estimate as noise_estimate

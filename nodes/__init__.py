@@ -32,6 +32,10 @@ with reported("sliders"):
     from . import sliders
 
     NODES += usable(sliders.NODES)
+with reported("Text Direction"):
+    from . import text_direction
+
+    NODES += usable(text_direction.NODES)
 with reported("the training of sliders"):
     from . import training
     from .host.page import finishing

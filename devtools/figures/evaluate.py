@@ -16,12 +16,13 @@ from . import advice as evaluate_advice
 from . import aim as evaluate_aim
 from . import context as evaluate_context
 from . import editing as evaluate_editing
+from . import ladder as evaluate_ladder
 from . import sega as evaluate_sega
 from . import sliders as evaluate_sliders
 from . import training as evaluate_training
 
 PROMPT = "a portrait of a person with no hat"
-PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders", "training")
+PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders", "training", "ladder")
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
@@ -47,6 +48,7 @@ def figures(out: Path | None, quick: bool, parts: Sequence[str] = PARTS) -> dict
         "editing": lambda: evaluate_editing.figures(lab, judge, out, quick),
         "sliders": lambda: evaluate_sliders.figures(lab, judge, out, quick),
         "training": lambda: evaluate_training.figures(lab, judge, out, quick),
+        "ladder": lambda: evaluate_ladder.figures(lab, judge, quick),
     }
     return {part: made[part]() for part in parts}
 

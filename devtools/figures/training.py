@@ -86,7 +86,11 @@ def of_words(lab: Any, name: str, **settings: Any) -> tuple[dict[str, Tensor], f
 @torch.no_grad()
 def pictures(lab: Any, model: Any, seeds: Sequence[int], text: str) -> Tensor:
     """[N, 3, 128, 128]"""
-    positive = lab.encode(text)
+    return pictures_of(lab, model, seeds, lab.encode(text))
+
+
+@torch.no_grad()
+def pictures_of(lab: Any, model: Any, seeds: Sequence[int], positive: Any) -> Tensor:
     parts = [lab.pictures(list(seeds[i : i + BATCH]), positive, model) for i in range(0, len(seeds), BATCH)]
     return torch.cat(parts)
 
@@ -112,10 +116,15 @@ def dial(
     strengths: tuple[float, ...],
 ) -> dict[str, Any]:  # fmt: skip
     """A slider at several strengths from the same noise. plain: the pictures without it."""
+    made = {s: pictures(lab, slide(lab, slider, s), seeds, prompt(name)) if s else plain for s in strengths}
+    return turned(judge, name, made)
+
+
+def turned(judge: Any, name: str, made: dict[float, Tensor]) -> dict[str, Any]:
+    """What the pictures of a dial show. made: {strength: pictures of the same seeds}, 0 and −1 and 1 among them."""
     from demo.portraits.attributes import INDEX
 
-    index, where = INDEX[name], possible_region(name)
-    made = {s: pictures(lab, slide(lab, slider, s), seeds, prompt(name)) if s else plain for s in strengths}
+    index, where, strengths, plain = INDEX[name], possible_region(name), tuple(made), made[0.0]
     logits = {s: judge.logits(made[s]) for s in strengths}
     correlations = {
         each: rank_correlations(each, torch.stack([logits[s][:, index] for s in each])) for each in {strengths, FIVE}

@@ -28,6 +28,7 @@ from .takes import (
     Take,
     activity,
     diffedit_of_generated,
+    directed,
     inverted_plainly,
     inverted_to,
     of_four,
@@ -233,6 +234,28 @@ SLIDER_PICTURES = {
     "slider-sweep": Picture("slider_sweep_strip", 1, (Take("", shows=SAVED),)),
 }
 
+HAIR = [f"a portrait of a woman with {hair}, straight hair and no hat" for hair in ("coloured hair", "gray hair")]
+
+
+def gray(label: str, strength: float, *texts: str) -> Take:
+    """From coloured hair towards gray hair."""
+    return directed(label, strength, HAIR[0], *(texts or (HAIR[1], HAIR[0])))
+
+
+OLD = "an old portrait of a woman with gray hair, straight hair and no hat"
+TEXT_PICTURES = {
+    "text-direction": Picture(
+        "slider_basic",
+        3,
+        (
+            gray("the prompt", 0.0),
+            gray("strength 1", 1.0),
+            gray("2: a smile comes along", 2.0),
+            gray('1, "an old portrait": other clothes too', 1.0, OLD, HAIR[0]),
+        ),
+        columns=2,
+    ),
+}
 SMILE = ("with a smile", "with a serious look")
 TRAINING_PICTURES = {
     "train-text": Picture(
@@ -294,5 +317,5 @@ OVERVIEW = Picture(
 
 PICTURES = {
     "overview": OVERVIEW, **SEGA_PICTURES, **INVERSION_PICTURES, **DIFFEDIT_PICTURES, **SLIDER_PICTURES,
-    **TRAINING_PICTURES,
+    **TEXT_PICTURES, **TRAINING_PICTURES,
 }  # fmt: skip

@@ -174,6 +174,19 @@ def inverted_to(denoise: float, words: str) -> Take:
     return Take(f"denoise {denoise:g}\n{words}", changes)
 
 
+def directed(label: str, strength: float, prompt: str, positive: str, negative: str) -> Take:
+    """Text Direction between a prompt and the sampler of a slider's workflow file, without the slider."""
+    moved = node(
+        "TextDirection", conditioning=["Positive prompt", 0], clip=[CHECKPOINT, 1], positive=positive,
+        negative=negative, strength=strength,
+    )  # fmt: skip
+    changes = {
+        "Positive prompt": {"text": prompt},
+        "KSampler: after": {"model": [CHECKPOINT, 0], "positive": ["direction", 0]},
+    }
+    return Take(label, changes, {"direction": moved})
+
+
 TRAINED = "train"  # the added node whose own strip is shown
 PERSON = "a portrait of a person"
 TRAINING: dict[str, Any] = {

@@ -21,7 +21,9 @@ from semantic_steering.nodes.inversion import DDIMInvert
 from semantic_steering.nodes.sega import SEGAConcept, SEGAConceptConditioning, SEGAGuidance, SEGASampler
 from semantic_steering.nodes.sliders import NODES as SliderNodes
 from semantic_steering.nodes.strips import LabelledStrip
+from semantic_steering.nodes.text_direction import TextDirection
 from semantic_steering.nodes.training import NODES as TrainingNodes
+from slider_contract import SLIDERS
 from training_contract import (
     FLOAT,
     INT,
@@ -82,19 +84,6 @@ EDITING = {
         ("inversion", "INVERSION", *SOCKET), ("mask", "MASK", *SOCKET), ("cfg", FLOAT, 7.5, 0.0, 100.0),
     ],
 }  # fmt: skip
-WINDOW = [("start_percent", FLOAT, 0.2, 0.0, 1.0), ("end_percent", FLOAT, 1.0, 0.0, 1.0)]
-SLIDERS = {
-    "LabelledStrip": [("images", "IMAGE", *SOCKET), ("labels", "STRING", "", None, None), ("before", "IMAGE", *SOCKET)],
-    "SliderLoRALoader": [
-        ("model", "MODEL", *SOCKET), ("lora_name", "COMBO", "none", None, None), ("strength", FLOAT, 1.0, -20.0, 20.0),
-        *WINDOW, ("apply_to", "COMBO", "both", None, None), ("clip", "CLIP", *SOCKET),
-        ("slider", "LORA_MODEL", *SOCKET),
-    ],
-    "SliderSweep": [
-        ("model", "MODEL", *SOCKET), ("latent_image", "LATENT", *SOCKET), ("lora_name", "COMBO", "none", None, None),
-        ("strengths", "STRING", "-2, -1, 0, 1, 2", None, None), *WINDOW, ("slider", "LORA_MODEL", *SOCKET),
-    ],
-}  # fmt: skip
 VECTORS = {
     "SEGASaveVectors": [
         ("vectors", "SEGA_VECTORS", *SOCKET), ("filename_prefix", "STRING", "vectors/sega", None, None),
@@ -132,6 +121,7 @@ WORDS = {name: SEGA_WORDS for name in (*INPUTS, *VECTORS)} | {
     "LabelledStrip": {"compare", "grid", "caption"},
     "SliderLoRALoader": SLIDER_WORDS,
     "SliderSweep": SLIDER_WORDS | {"sweep"},
+    "TextDirection": SLIDER_WORDS | {"prompt arithmetic"},
     **TRAINING_WORDS,
 }
 EDITING_OUTPUTS = {
@@ -151,12 +141,13 @@ EDITING_OUTPUTS = {
     "SEGAApplyVectors": [("model", "MODEL")],
     "SliderLoRALoader": [("model", "MODEL"), ("clip", "CLIP")],
     "SliderSweep": [("model", "MODEL"), ("latent", "LATENT"), ("labels", "STRING")],
+    "TextDirection": [("conditioning", "CONDITIONING")],
     **dict.fromkeys(TRAINING, TRAINING_OUTPUTS),
 }
 EDITING_ADVANCED = {"iterations", "seed", "maps", "clamp", "end_percent", "apply_to"}
 EDITING_OPTIONAL = {"DDIMInvert": {"negative", "sigmas"}, "DiffEditMask": {"image"}, "DiffEditSampler": set()}
 EDITING_OPTIONAL |= {"InstructPix2PixGuider": {"concepts"}, "LabelledStrip": {"before"}}
-EDITING_OPTIONAL |= {"SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}}
+EDITING_OPTIONAL |= {"SliderLoRALoader": {"clip", "slider"}, "SliderSweep": {"slider"}, "TextDirection": set()}
 EDITING_OPTIONAL |= {name: set() for name in VECTORS}
 EDITING_OPTIONAL |= TRAINING_OPTIONAL
 SCHEMAS = {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
@@ -267,6 +258,7 @@ def test_every_node_has_its_contract_here():
         DiffEditSampler,
         InstructPix2PixGuider,
         LabelledStrip,
+        TextDirection,
         *SliderNodes,
         *TrainingNodes,
     ],

@@ -36,7 +36,9 @@ class Schema(io.Schema):
 io.Schema = Schema
 """
 ALL = {node.define_schema().node_id for node in NODES}
-SLIDERS = {"SliderLoRALoader", "SliderSweep", "SliderTrainText", "SliderTrainImages", "DreamBoothTrain"}
+SLIDERS = {
+    "SliderLoRALoader", "SliderSweep", "TextDirection", "SliderTrainText", "SliderTrainImages", "DreamBoothTrain",
+}  # fmt: skip
 FILES_OF_THEIR_OWN = {"SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors", "SEGAReport"}
 
 

@@ -26,7 +26,7 @@ def test_the_page_is_offered_exactly_the_packs_nodes(object_info):
         "SEGAConcept", "SEGAConceptConditioning", "SEGAGuidance", "SEGASampler", "SEGASweep", "SEGAReport",
         "SEGASaveVectors", "SEGALoadVectors", "SEGAApplyVectors", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
         "InstructPix2PixGuider", "SliderLoRALoader", "SliderSweep", "LabelledStrip", "SliderTrainText",
-        "SliderTrainImages", "DreamBoothTrain",
+        "SliderTrainImages", "DreamBoothTrain", "TextDirection",
     }  # fmt: skip
 
 
