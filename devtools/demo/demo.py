@@ -22,7 +22,7 @@ from ..environment import say
 from ..host import ROOT
 from ..paths import folder_to_fill, write
 from ..server.client import Prompt, PromptError, seconds
-from ..server.results import SWEPT, fetch, measure, own_preview, with_previews
+from ..server.results import SWEPT, cells, fetch, measure, own_preview, with_previews
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
 from ..strips import notice, overview, strip, thumbnail
@@ -72,6 +72,8 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     prompt = override(staged.workflow, staged.prompt, CHECKPOINT, SIZE, scene, seed, loaded)
     done = client.wait(client.queue(prompt))
     pictures = fetch(client, done["outputs"])
+    if len(pictures) == 1:  # a strip of a training's
+        pictures = cells(pictures[0], SIZE)
     asked, style, words = asks(scene, staged.prompt)
     entry: dict[str, Any] = {"workflow": name, "seed": seed, "prompt": scene.prompt, "asked": asked}
     shown = [("before", pictures[0]), ("after", pictures[-1])]

@@ -73,7 +73,7 @@ def asks(scene: Scene, prompt: Prompt) -> tuple[list[dict[str, str]], str, str]:
         (name, concept["direction"]) for concept, (kind, name) in zip(used, means, strict=True) if kind == "attribute"
     ]
     wanted += [(dial.attribute, "add" if dial.adds else "remove") for dial in turned]
-    asked = [{"attribute": name, "direction": direction} for name, direction in wanted]
+    asked = [{"attribute": name, "direction": direction} for name, direction in dict.fromkeys(wanted)]
     style = next((name for kind, name in means if kind == "style"), "photo")
     return asked, style, ", ".join(filter(None, (scene.words, *edits(prompt))))
 

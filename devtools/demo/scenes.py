@@ -22,6 +22,7 @@ BRUSH = 9  # pixels: the width of the brush that paints a region by hand, so to 
 # What stands for the published sliders that the files name: the demo's own, named by what they change.
 SLIDERS = {"smiling.pt": "smile", "age.pt": "gray_hair", "eyesize.pt": "glasses", "professional.pt": "makeup"}
 TRAINED = {"none": "smile"}  # by lora_name: what the slider changes that a workflow trains itself, which has no file
+OWN_STRIP = (-2.0, -1.0, 0.0, 1.0, 2.0)  # strengths of the one that a training of a slider gives
 # Workflow files that the demo does not run, and why.
 LEFT_OUT = {
     "instruct_pix2pix": "needs an InstructPix2Pix checkpoint, such as instruct-pix2pix-00-22000",
@@ -38,6 +39,7 @@ TITLES = {
     "slider_compose_four": "Dial four sliders at once",
     "slider_sweep_strip": "Compare strengths of a slider",
     "slider_train_text": "Make a slider from words",
+    "slider_train_images": "Make a slider from an edit",
     "diffedit_manual_mask": "Edit inside a mask that you paint",
     "ddim_invert_reconstruct": "Invert a photo and change its prompt",
     "sdedit_strokes": "Turn painted strokes into things",
@@ -165,6 +167,7 @@ SCENES = {
     "slider_compose_four": _generated("a portrait of a woman with makeup and no hat"),
     "slider_sweep_strip": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
     "slider_train_text": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
+    "slider_train_images": _generated("a portrait of a woman with straight hair and no hat", 1, 2, 3, 4),
 }  # fmt: skip
 
 
@@ -265,6 +268,8 @@ def dials(prompt: Prompt, sliders: dict[str, str] = SLIDERS | TRAINED) -> list[D
             strengths = str(inputs["strengths"] if "strengths" in inputs else inputs["strength"])
             slider = sliders.get(inputs["lora_name"], Path(inputs["lora_name"]).stem)
             found.append(Dial(slider, tuple(map(float, strengths.split(",")))))
+        elif node["class_type"] == "SliderTrainImages":
+            found.append(Dial(TRAINED["none"], OWN_STRIP))
     return found
 
 

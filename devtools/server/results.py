@@ -26,6 +26,13 @@ def fetch(client: Client, outputs: dict[str, Any]) -> list[Image.Image]:
     return [view(client, image) for node in shown for image in outputs[node]["images"]]
 
 
+def cells(sheet: Image.Image, side: int) -> list[Image.Image]:
+    """The pictures, `side` pixels wide and high, of a strip as a training shows it."""
+    gap = max(4, side // 64)
+    count, top = (sheet.width - gap) // (side + gap), sheet.height - gap - side
+    return [sheet.crop((left, top, left + side, top + side)) for left in (gap + i * (side + gap) for i in range(count))]
+
+
 def view(client: Client, image: dict[str, str]) -> Image.Image:
     """The picture behind an entry of an `images` output."""
     return Image.open(io.BytesIO(client.view(image))).convert("RGB")
@@ -57,6 +64,9 @@ def with_previews(prompt: Prompt) -> Prompt:
         add(f"{AFTER} {number}" if "before" in inputs else SWEPT, "PreviewImage", images=inputs["images"])
         if "before" in inputs:
             add(BEFORE, "PreviewImage", images=inputs["before"])
+    if not strips and "SaveImage" in kinds:  # a training's own strip is all there is
+        save = kinds["SaveImage"][1]
+        add(SWEPT, "PreviewImage", images=save["images"])
     if len(strips) > 1:
         encoder, inputs = kinds["VAEEncode"]
         decoded = add(f"{AUTOENCODER} picture", "VAEDecode", samples=[encoder, 0], vae=inputs["vae"])

@@ -17,7 +17,16 @@ from devtools.demo.demo import leave_out
 from devtools.demo.report import as_asked, asks, changes, judged, judged_sweep, meaning, summary
 from devtools.demo.scenes import LEFT_OUT, SCENES, SLIDERS, Dial, dials, override, workflow_file
 from devtools.demo.serve import EXAMPLE, place_example
-from devtools.server.results import AFTER, BEFORE, SWEPT, background_error, fetch, own_preview, psnr, with_previews
+from devtools.server.results import (
+    AFTER,
+    BEFORE,
+    SWEPT,
+    background_error,
+    fetch,
+    own_preview,
+    psnr,
+    with_previews,
+)
 from devtools.server.server import lay_out
 from devtools.strips import rows, strip, thumbnail, tinted
 
@@ -200,6 +209,13 @@ def test_a_strips_pictures_are_previewed():
         f"{AFTER} 1": ["6", 0],
         BEFORE: ["4", 0],
     }
+
+
+def test_a_training_shows_its_own_strip():
+    prompt = {"9": slider("SliderTrainImages", strengths=""), "7": slider("SaveImage", images=["9", 2])}
+    added = {name: node for name, node in with_previews(prompt).items() if name not in prompt}
+    assert {name: node["inputs"] for name, node in added.items()} == {SWEPT: {"images": ["9", 2]}}
+    assert dials(prompt) == [Dial("smile", (-2, -1, 0, 1, 2))]
 
 
 def test_changes_name_every_asked_attribute():

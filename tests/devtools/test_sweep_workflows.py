@@ -38,3 +38,21 @@ def test_a_slider_is_trained_then_swept_and_saved():
     for name, value in train[1].items():  # its settings are the node's own
         assert isinstance(value, list) or name in texts or value == shown[name][1]["default"], name
     assert train[1]["positive"].startswith(train[1]["target"]) and train[1]["negative"].startswith(train[1]["target"])
+
+
+def test_a_slider_is_trained_on_what_an_edit_changes():
+    """The same noise, prompt and settings on both sides: the edit alone is what a pair differs in."""
+    prompt = to_prompt(load(workflow_file("slider_train_images")), INFO)
+    titled = {node["_meta"]["title"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    (train,) = (node for node in prompt.values() if node["class_type"] == "SliderTrainImages")
+    loader, before, after = (titled[name][0] for name in ("Load Checkpoint", "KSampler: before", "KSampler: after"))
+    inputs = {name: value for name, value in train["inputs"].items() if isinstance(value, list)}
+    positive = [titled["Positive prompt"][0], 0]
+    assert inputs == {
+        "model": [loader, 0], "before": [before, 0], "after": [after, 0], "conditioning": positive, "vae": [loader, 2],
+    }  # fmt: skip
+    shown = INFO["SliderTrainImages"]["input"]["required"]
+    for name, value in train["inputs"].items():  # its settings are the node's own
+        assert isinstance(value, list) or name == "seed" or value == shown[name][1]["default"], name
+    (dial,) = dials(prompt)
+    assert dial.strengths == (-2, -1, 0, 1, 2)

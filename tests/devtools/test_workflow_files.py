@@ -36,13 +36,14 @@ PICTURE = {
     "ddim_invert_reconstruct", "diffedit_replace", "diffedit_manual_mask", "sega_on_a_photo", "sdedit_strokes",
 }  # fmt: skip
 SLIDER = {"slider_basic", "slider_compose_four"}
-TRAIN = {"slider_train_text"}
+OWN_STRIP = {"slider_train_images"}  # ends in the one that its training gives
+TRAIN = {"slider_train_text"} | OWN_STRIP
 SWEEP = {"slider_sweep_strip"} | TRAIN
 FIRST = {"sega_one_concept", "slider_basic", "diffedit_replace"}
 EDIT_MODEL = {"instruct_pix2pix", "edit_model_dial"}
 TO_CHANGE = {
     "SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
-    "InstructPix2PixGuider", "SliderTrainText",
+    "InstructPix2PixGuider", "SliderTrainText", "SliderTrainImages",
 }  # fmt: skip
 # The folder of what a loader loads. A model that comes in three files has three loaders.
 LOADERS = {
@@ -70,7 +71,7 @@ def scene_name(request):
     return request.param
 
 
-@pytest.fixture(params=sorted(SEGA | SLIDER | {"edit_model_dial"}))
+@pytest.fixture(params=sorted(SEGA | SLIDER | {"edit_model_dial", "slider_train_images"}))
 def twice_sampled(request):
     """A workflow that samples without and with the edit."""
     return load(workflow_file(request.param))
@@ -166,7 +167,7 @@ def test_its_size_is_the_checkpoints(name, workflow):
         assert scale.get("widgets_values") == (None if kontext else ["lanczos", megapixels, 8])
     else:
         (latent,) = of_type(workflow, "EmptyLatentImage")
-        assert latent["widgets_values"] == [1024, 1024, 1]
+        assert latent["widgets_values"] == [1024, 1024, 8 if name == "slider_train_images" else 1]
 
 
 def test_seeds_are_fixed(workflow):
@@ -280,6 +281,13 @@ def test_strokes_are_not_inverted():
 def test_it_ends_in_strips_that_both_renderers_show(name, workflow):
     """The host's comparison is empty in the classic renderer, a new user's."""
     strips = of_type(workflow, "LabelledStrip")
+    if name in OWN_STRIP:
+        (save,) = (node for node in to_prompt(workflow, INFO).values() if node["class_type"] == "SaveImage")
+        trainer, slot = save["inputs"]["images"]
+        assert not strips
+        assert next(node["type"] for node in workflow["nodes"] if str(node["id"]) == trainer) == "SliderTrainImages"
+        assert slot == 2
+        return
     assert len(strips) == (2 if name == "ddim_invert_reconstruct" else 1)
     assert not of_type(workflow, "ImageCompare")
     (scale,) = [node for node in workflow["nodes"] if node["type"] in SCALES] or [None]
@@ -378,7 +386,7 @@ def test_the_demo_has_seeds_and_words_for_it(scene_name):
     assert (scene.portrait is not None) == (scene_name in PICTURE)
     assert bool(dials(to_prompt(workflow, INFO))) == (scene_name in SLIDER | SWEEP)
     kinds = {meaning(concept["text"])[0] for concept in concepts(to_prompt(workflow, INFO))}
-    by_concepts = scene_name not in SLIDER | SWEEP and not scene.asked
+    by_concepts = scene_name not in (SLIDER | SWEEP) - {"slider_train_images"} and not scene.asked
     assert kinds == (set() if not by_concepts else {"style"} if "style" in scene_name else {"attribute"})
     assert bool(scene.words) == (scene_name in PICTURE)
 

@@ -18,7 +18,8 @@ HEIGHTS = {
     "InstructPix2PixGuider": 214, "KSampler": 262, "KSamplerAdvanced": 334, "KSamplerSelect": 62, "LabelledStrip": 130,
     "LoadImage": 330, "Note": 88, "PrimitiveStringMultiline": 88, "RandomNoise": 82,
     "ReferenceLatent": 54, "SaveImage": 58, "SaveLoRA": 102, "SEGAConcept": 298, "SEGAGuidance": 198,
-    "SamplerCustomAdvanced": 126, "SliderLoRALoader": 194, "SliderSweep": 170, "SliderTrainText": 694,
+    "SamplerCustomAdvanced": 126, "SliderLoRALoader": 194, "SliderSweep": 170, "SliderTrainImages": 470,
+    "SliderTrainText": 694,
     "UNETLoader": 86, "VAEDecode": 54, "VAEEncode": 54, "VAELoader": 86,
 }  # fmt: skip
 WIDTH = 225  # the least width

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from semantic_steering.nodes.strips import LabelledStrip
+
+from devtools.server.results import cells
 
 LONG = "a very long caption that does not fit"
 
@@ -151,3 +155,13 @@ def test_before_gets_the_size_of_the_others():
 def test_a_wrong_before_is_refused(before, labels, said):
     with pytest.raises(ValueError, match=said):
         LabelledStrip.execute(pictures(1, 8, 8), labels, before)
+
+
+@pytest.mark.parametrize("side", [128, 512])
+def test_the_demo_cuts_the_pictures_out_again(side):
+    given = pictures(5, side, side)
+    sheet = strip(given, "-2", "-1, in more than one line of its picture", "0", "1", "2")
+    found = cells(Image.fromarray((sheet * 255).byte().numpy()), side)
+    assert len(found) == 5
+    for picture, cut in zip(given, found, strict=True):
+        assert np.array_equal(np.asarray(cut), (picture * 255).byte().numpy())
