@@ -93,7 +93,7 @@ def run(plan: Plan) -> list[dict[str, Any]]:
         model = models.load(shape, disable_dynamic=True)
         conds = {name: models.conditioning(shape, seed) for seed, name in enumerate((TARGET, "plus 0", "minus 0"), 1)}
         empty = torch.zeros(1, shape.channels, shape.side, shape.side)
-        bank = walked(model, conds[TARGET], None, empty, 1.0, 0.0, FEW, 7, 1, trajectories=1)
+        bank = walked(model, conds[TARGET], empty, 0.0, FEW, 7, 1, trajectories=1)
         objective = TextObjective(bank, 0, 2.0)
         found = []
         for rank in plan.ranks:

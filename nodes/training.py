@@ -122,7 +122,7 @@ class SliderTrainText(io.ComfyNode):
         dial = _dial(model, *SLIDER_DIAL)
         seen = Seen(model, conds[TARGET], words.encoded(clip, ""), cfg, empty, seed, vae, dial)
         plan = planned(model, empty.shape[1:], batch_size, factors)
-        bank = walked(model, conds[TARGET], None, empty, 1.0, start_percent, end_percent, seed, AT_ONCE)
+        bank = walked(model, conds[TARGET], empty, start_percent, end_percent, seed, AT_ONCE)
         objective = TextObjective(bank, words.preserved(conds), guidance)
         told = settings.told(target=target, positive=positive, negative=negative, preserve=preserve, guidance=guidance)
         return _trained(cls, settings, model, conds, objective, factors, plan, seen, positive, told)
@@ -220,7 +220,7 @@ class DreamBoothTrain(io.ComfyNode):
                     tooltip="pictures: the class stays as pictures of it are, as the paper does. output: as the model "
                     "without the LoRA answers, without any pictures.",
                 ),
-                *common_inputs(300, 0.004, 1.0, layers="all"),
+                *common_inputs(500, 0.004, 1.0, layers="all"),
             ],
             outputs=outputs(),
             hidden=[io.Hidden.unique_id],
@@ -228,7 +228,7 @@ class DreamBoothTrain(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, instance, instance_conditioning, class_conditioning, prior_weight=1.0, prior=PRIORS[0], steps=300,
+        cls, model, instance, instance_conditioning, class_conditioning, prior_weight=1.0, prior=PRIORS[0], steps=500,
         rank=4, alpha=1.0, layers="all", learning_rate=0.004, batch_size=4, start_percent=0.0, end_percent=1.0,
         show_every=25, seed=0, cfg=5.0, class_latents=None, slider=None, vae=None,
     ) -> io.NodeOutput:  # fmt: skip
@@ -255,11 +255,11 @@ class DreamBoothTrain(io.ComfyNode):
         if not prior_weight:
             held = None
         elif prior == "output":
-            held = output(walked(model, conds[CLASS], None, empty, 1.0, start_percent, end_percent, seed, AT_ONCE))
+            held = output(walked(model, conds[CLASS], empty, start_percent, end_percent, seed, AT_ONCE))
         else:
             if of_class is None:
                 show_text(message("training_makes_class"), passing=True)
-                of_class = class_pictures(model, conds[CLASS], negative, cfg, empty, seed, 4 * len(pictures), AT_ONCE)
+                of_class = class_pictures(model, conds[CLASS], empty, seed, len(pictures), AT_ONCE)
             held = Pictures(sampling, of_class, start_percent, end_percent)
         objective = SubjectObjective(subject, held, prior_weight)
         told = settings.told(prior_weight=prior_weight, prior=prior, pictures=len(pictures))

@@ -26,8 +26,8 @@ from ..server.results import SWEPT, cells, fetch, measure, own_preview, with_pre
 from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when_terminated
 from ..server.workflows import load, to_prompt
 from ..strips import notice, overview, strip, thumbnail
-from .report import as_asked, asks, changes, judged, judged_sweep, summary
-from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, override, workflow_file
+from .report import as_asked, asks, changes, has_mark, judged, judged_sweep, summary
+from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, numbered, override, workflow_file
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
         entry |= {"picture": loaded, "person": scene.portrait.person}
         unpainted = scene.portrait.picture(seed) if scene.portrait.strokes else None
         shown = measure(client, pictures, prompt, done["outputs"], entry, unpainted)
+        if scene.portrait.marked:
+            entry["marked"] = has_mark(pictures[-1])
     before, after = judged(judge, shown[0][1], "photo"), judged(judge, pictures[-1], style)
     entry |= {
         "before": before, "after": after, "neutral": [a["attribute"] for a in asked if as_asked(a, before)],
@@ -89,8 +91,10 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
     }  # fmt: skip
     found = changes(entry)
     sheet = None
+    turned = dials(staged.prompt)
     if SWEPT in done["outputs"]:
-        entry["sweep"] = judged_sweep(judge, dials(staged.prompt)[0], pictures)
+        if turned:
+            entry["sweep"] = judged_sweep(judge, turned[0], pictures)
         sheet = own_preview(client, prompt, done["outputs"], "SaveImage")
     if sheet is None:
         lines = [f"{scene.prompt or 'no prompt'}   ·   seed {seed}", words, *([f"judge: {found}"] if found else [])]
@@ -101,9 +105,10 @@ def run_seed(staged: Staged, seed: int) -> tuple[dict[str, Any], list[Image.Imag
 
 
 def place(base: Path, name: str, scene: Scene, seed: int) -> str:
-    """Put the scene's picture for a seed into the server's input folder; returns its name there."""
+    """Put the scene's pictures for a seed into the server's input folder; returns the first one's name there."""
     assert scene.portrait is not None  # only called for a workflow that loads a picture
-    scene.portrait.loaded(seed).save(base / "input" / name)
+    for number, picture in enumerate(scene.portrait.loaded(seed)):
+        picture.save(base / "input" / numbered(name, number))
     return name
 
 

@@ -16,6 +16,7 @@ from demo.portraits.captions import ADJECTIVES, PEOPLE, PRESENT, STYLE_WORDS
 from ..figures.sliders import rank_correlations
 from ..server.client import Prompt
 from .scenes import Dial, Scene, concepts, dials, edits
+from .subject import marked
 
 
 def _plain(text: str) -> str:
@@ -52,6 +53,11 @@ def as_asked(asked: dict[str, str], probabilities: dict[str, float]) -> bool:
     """Whether a picture shows what one entry of `asked` wants; False where it cannot be judged."""
     probability = probabilities.get(asked["attribute"])
     return probability is not None and (probability > 0.5) == (asked["direction"] == "add")
+
+
+def has_mark(picture: Image.Image) -> bool:
+    """Whether a picture shows the subject's mark."""
+    return bool(marked(_as_tensor(picture))[0])
 
 
 def judged_sweep(judge: Judge, dial: Dial, pictures: list[Image.Image]) -> dict[str, Any]:
@@ -103,6 +109,8 @@ def summary(name: str, entries: list[dict[str, Any]]) -> str:
     if "sweep" in entries[0]:
         found = [entry["sweep"]["spearman"] for entry in entries]
         text += f"; Spearman {sum(found) / len(found):.2f}, lowest {min(found):.2f}"
+    if "marked" in entries[0]:
+        text += f"; mark {sum(entry['marked'] for entry in entries)} of {len(entries)}"
     if "psnr" in entries[0]:
         again, alone = (sum(entry[key] for entry in entries) / len(entries) for key in ("psnr", "psnr_autoencoder"))
         text += f"; reconstruction {again:.1f} dB (the autoencoder alone: {alone:.1f} dB)"

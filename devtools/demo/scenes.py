@@ -15,6 +15,7 @@ from demo.portraits.renderer import NUISANCE, Portraits, region, render, sample
 from ..host import ROOT
 from ..server.client import Prompt
 from ..server.workflows import SEEDS, holder
+from .subject import CLASS, INSTANCE, WORD, marked_person
 
 SIZE = 128
 MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it
@@ -40,6 +41,7 @@ TITLES = {
     "slider_sweep_strip": "Compare strengths of a slider",
     "slider_train_text": "Make a slider from words",
     "slider_train_images": "Make a slider from an edit",
+    "dreambooth_train": "Teach it somebody from pictures",
     "diffedit_manual_mask": "Edit inside a mask that you paint",
     "ddim_invert_reconstruct": "Invert a photo and change its prompt",
     "sdedit_strokes": "Turn painted strokes into things",
@@ -54,12 +56,14 @@ class Portrait:
     """A picture for LoadImage: a rendered portrait, and what is done to it before it is loaded.
 
     person: attributes that everyone of this scene has (True) or lacks (False); the others are random.
-    mask: an attribute whose region is painted over in the Mask Editor; strokes: whether a hat is.
+    mask: an attribute whose region is painted over in the Mask Editor; strokes: whether a hat is; marked: whether it
+    is the subject's, in several places.
     """
 
     person: dict[str, bool]
     mask: str = ""
     strokes: bool = False
+    marked: bool = False
 
     def describe(self, seed: int) -> Portraits:
         """The seed's person, as a photo."""
@@ -70,20 +74,30 @@ class Portrait:
 
     def picture(self, seed: int) -> Image.Image:
         """The portrait as it was rendered."""
-        pixels = render(self.describe(seed), SIZE)[0].movedim(0, -1)
-        return Image.fromarray((pixels * 255).round().byte().numpy())
+        return _as_picture(render(self.describe(seed), SIZE)[0])
 
-    def loaded(self, seed: int) -> Image.Image:
-        """What LoadImage is given."""
+    def loaded(self, seed: int) -> list[Image.Image]:
+        """What each LoadImage is given."""
+        if self.marked:
+            return [_as_picture(pixels) for pixels in marked_person(seed)]
         picture, who = self.picture(seed), self.describe(seed)
         if self.mask:
             picture.putalpha(_alpha(who, self.mask))
         if self.strokes:
             _paint_hat(picture, who)
-        return picture
+        return [picture]
 
 
 SOMEONE = Portrait({"male": False, "beard": False, "hat": False, "glasses": False})
+
+
+def _as_picture(pixels: torch.Tensor) -> Image.Image:
+    return Image.fromarray((pixels.movedim(0, -1) * 255).round().byte().numpy())
+
+
+def numbered(name: str, number: int) -> str:
+    """The file of a workflow's first, second, ... picture in ComfyUI's input folder."""
+    return f"{number}_{name}" if number else name
 
 
 def _alpha(who: Portraits, name: str) -> Image.Image:
@@ -168,6 +182,11 @@ SCENES = {
     "slider_sweep_strip": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
     "slider_train_text": _generated("a portrait of a person with no hat", 1, 2, 3, 4),
     "slider_train_images": _generated("a portrait of a woman with straight hair and no hat", 1, 2, 3, 4),
+    "dreambooth_train": Scene(
+        {"Instance prompt": INSTANCE, "Class prompt": CLASS}, (21, 22, 23, 24),
+        Portrait({"male": False, "beard": False, "hat": False, "bald": False, "glasses": False}, marked=True),
+        words=f'DreamBooth: "a {WORD} woman"',
+    ),
 }  # fmt: skip
 
 
@@ -194,7 +213,8 @@ def override(
     """The prompt with another checkpoint, size, prompts, picture, seed and the demo's sliders; everything else stays as
     the file has it.
 
-    picture: a file in ComfyUI's input folder, for a workflow that loads one.
+    picture: a file in ComfyUI's input folder, for a workflow that loads one; for one that loads more the first, see
+    `numbered`.
     """
     changed = filled(workflow, prompt, checkpoint, size, scene.prompts, seed, picture)
     for node in changed.values():
@@ -211,8 +231,9 @@ def filled(
 ) -> Prompt:  # fmt: skip
     """The prompt with what a user fills in: what lies in the workflow's group, and the seeds."""
     changed: Prompt = json.loads(json.dumps(prompt))
-    inside = [changed[node_id] for node_id in group_nodes(workflow) & changed.keys()]
-    texts = dict(prompts)
+    held = group_nodes(workflow)
+    inside = [node for node_id, node in changed.items() if node_id in held]
+    texts, loaded = dict(prompts), 0
     for node in inside:
         kind, inputs = node["class_type"], node["inputs"]
         if kind == "CheckpointLoaderSimple":
@@ -220,7 +241,8 @@ def filled(
         elif kind == "EmptyLatentImage":
             inputs["width"] = inputs["height"] = size
         elif kind == "LoadImage":
-            inputs["image"] = picture
+            inputs["image"] = picture and numbered(picture, loaded)
+            loaded += 1
         elif kind == "ImageScaleToTotalPixels":
             inputs["megapixels"] = size * size / MEGAPIXEL
         elif kind == "CLIPTextEncode":

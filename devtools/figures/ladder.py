@@ -30,6 +30,13 @@ NOISE_SEED, PAIR_SEED = 12_500_000, 96_004
 PAIRS = 16
 
 
+def silent(name: str) -> str:
+    """The prompt without the attribute: a slider of pictures is weaker than what the prompt says."""
+    from demo.portraits.captions import PRESENT
+
+    return prompt(name).replace(f"{PRESENT[name][0]}, ", "")
+
+
 def in_prompt(name: str) -> tuple[str, str]:
     """(positive, negative) of Text Direction: the prompt, and the same with the attribute's opposite."""
     from demo.portraits.captions import ABSENT, PRESENT
@@ -68,8 +75,8 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
     for name in NAMES:
         plain, ways = pictures(lab, lab.model, seeds, prompt(name)), {}
 
-        def of_slider(slider: dict[str, Tensor], name: str = name) -> Callable[[float], Tensor]:
-            return lambda strength: pictures(lab, slide(lab, slider, strength), seeds, prompt(name))
+        def of_slider(slider: dict[str, Tensor], text: str) -> Callable[[float], Tensor]:
+            return lambda strength: pictures(lab, slide(lab, slider, strength), seeds, text)
 
         for way, directed in (("plain direction", plain_direction), ("direction", direction)):
             started, moved = time.perf_counter(), directed(lab, name)
@@ -77,14 +84,18 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
             seconds = time.perf_counter() - started
             ways[way] = seconds, lambda s, moved=moved: pictures_of(lab, lab.model, seeds, moved(s))
         slider, seconds = of_words(lab, name, **few)
-        ways["words"] = seconds, of_slider(slider)
+        ways["words"] = seconds, of_slider(slider, prompt(name))
+        ways["words, silent prompt"] = seconds, of_slider(slider, silent(name))
         with torch.inference_mode():
             before, after = attribute_pairs(lab, name, PAIRS)
             target = lab.encode(TARGET)
         slider, seconds = trained("SliderTrainImages", lab.model, before, after, conditioning=target, **few)
-        ways["pairs"] = seconds, of_slider(slider)
-        result[name] = {
-            way: {"seconds": seconds, **turned(judge, name, {s: at(s) if s else plain for s in FIVE})}
-            for way, (seconds, at) in ways.items()
-        }
+        ways["pairs"] = seconds, of_slider(slider, prompt(name))
+        ways["pairs, silent prompt"] = seconds, of_slider(slider, silent(name))
+        unsaid = pictures(lab, lab.model, seeds, silent(name))
+        result[name] = {}
+        for way, (seconds, at) in ways.items():
+            without = unsaid if way.endswith("silent prompt") else plain
+            made = {s: at(s) if s else without for s in FIVE}
+            result[name][way] = {"seconds": seconds, **turned(judge, name, made)}
     return result

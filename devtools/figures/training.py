@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..demo.subject import CLASS, INSTANCE, marked, marked_person
 from .editing import pack
 from .sliders import STRENGTHS, files, outside_error, rank_correlations, slide
 from .sliders import possible_region as region_of
@@ -29,6 +30,7 @@ PRESERVED = {"nothing": "", "curls and straight hair": "curls\nstraight hair", "
 PAIR_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"learning_rate": 0.005})
 SUBJECT_SETTINGS: tuple[dict[str, Any], ...] = (
     {},
+    {"steps": 300},
     {"layers": "all linear", "learning_rate": 0.001},
     {"prior": "output"},
     {"prior_weight": 0.0},
@@ -36,12 +38,6 @@ SUBJECT_SETTINGS: tuple[dict[str, Any], ...] = (
 GAP_PROMPT = "a portrait of a woman with straight hair, no glasses, no makeup and no hat"
 EYES = (..., slice(36, 76), slice(24, 104))  # rows and columns of the picture that the eyes are in
 RIDGE = 100.0
-WORD = "zorp"  # in no caption; the tokenizer makes two tokens of it, which the text encoder never learnt
-INSTANCE, CLASS = f"a portrait of a {WORD} woman", "a portrait of a woman"
-# An eye patch, in the head's (u, v): nobody else has one, and the autoencoder keeps it, which loses a green spot.
-MARK, MARK_AT, MARK_RADIUS = (0.08, 0.07, 0.08), (0.18, -0.03), 0.13
-BEHIND = (..., slice(56, 64), slice(72, 80))  # always behind the patch, wherever the head is
-DARK, MARKED = 0.35, 0.5  # brighter is none of its colours; share of the pixels there
 SIZE: dict[str, Any] = {"width": 128, "height": 128}
 FIVE = (-2.0, -1.0, 0.0, 1.0, 2.0)
 BATCH = 8
@@ -308,30 +304,6 @@ def pairs(lab: Any, estimate: Callable[[Tensor], Tensor], n: int, **settings: An
     }  # fmt: skip
 
 
-def marked_person(n: int = 4) -> Tensor:
-    """Pictures of one woman in several places, with the mark over one eye."""
-    from demo.portraits.renderer import NUISANCE, sample
-
-    rng = torch.Generator().manual_seed(PERSON_SEED)
-    portraits = sample(1, rng).with_style("photo")[torch.zeros(n, dtype=torch.long)]
-    for name in ("male", "hat", "bald", "beard", "glasses"):
-        portraits = portraits.with_attribute(name, False)
-    moving = [NUISANCE.index(name) for name in ("x", "y", "size", "background_hue", "background_light", "cloth_hue")]
-    portraits.nuisance[:, moving] = torch.rand(n, len(moving), generator=rng)
-    x, y, size = portraits.nuisance[:, :3, None, None].unbind(1)
-    axis = (torch.arange(128) + 0.5) / 64 - 1
-    scale = 0.92 + 0.16 * size  # as the renderer places a head
-    u = (axis[None, None, :] - 0.12 * (x - 0.5)) / scale - MARK_AT[0]
-    v = (axis[None, :, None] + 0.04 - 0.12 * (y - 0.5)) / scale - MARK_AT[1]
-    cover = ((MARK_RADIUS - (u * u + v * v).sqrt()) * 64 + 0.5).clamp(0, 1)[:, None]
-    return render_in_parts(portraits) * (1 - cover) + cover * torch.tensor(MARK)[:, None, None]
-
-
-def marked(given: Tensor) -> Tensor:
-    """Which pictures show the mark, bool [N]."""
-    return (given[BEHIND].amax(1) < DARK).flatten(1).float().mean(1) >= MARKED
-
-
 def diversity(judge: Any, given: Tensor) -> dict[str, float]:
     """How much the pictures of one text differ: their pixels over the seeds (standard deviation, in 1/255), and the
     entropy of the classifier's answers (bits, mean over the attributes)."""
@@ -343,7 +315,7 @@ def diversity(judge: Any, given: Tensor) -> dict[str, float]:
 def subject(lab: Any, judge: Any, n: int, **settings: Any) -> dict[str, Any]:
     """A marked person bound to a word: how often the mark comes with the word and without, and what the class loses."""
     with torch.inference_mode():
-        instance, texts = encoded(lab, marked_person()), (lab.encode(INSTANCE), lab.encode(CLASS))
+        instance, texts = encoded(lab, marked_person(PERSON_SEED)), (lab.encode(INSTANCE), lab.encode(CLASS))
     slider, seconds = trained("DreamBoothTrain", lab.model, instance, *texts, **settings)
     return {"settings": settings, "seconds": seconds, **subject_figures(lab, judge, slide(lab, slider, 1.0, 0.0), n)}
 

@@ -289,7 +289,7 @@ TRAINING_PICTURES = {
         columns=1,
     ),
     "train-dreambooth": Picture(
-        "slider_basic", 1, (trained_on_a_mark('"a zorp woman", learnt from four pictures', 4, 300, "zorp"),), columns=1
+        "slider_basic", 1, (trained_on_a_mark('"a zorp woman", learnt from four pictures', 4, 500, "zorp"),), columns=1
     ),
 }  # fmt: skip
 

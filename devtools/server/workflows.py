@@ -236,7 +236,8 @@ def _widget_values(name: str, node: dict, info: dict[str, Any]) -> dict[str, Any
     stored = node.get("widgets_values") or []
     if not isinstance(stored, list):
         raise WorkflowError(f"{name}: its widget values are not a list")
-    sockets = {slot["name"] for slot in node.get("inputs") or [] if not slot.get("widget")}
+    # A row of sockets that grows has the input's name before a point.
+    sockets = {slot["name"].partition(".")[0] for slot in node.get("inputs") or [] if not slot.get("widget")}
     values: dict[str, Any] = {}
     position = 0
     for key, spec in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():

@@ -280,13 +280,13 @@ def test_portraits_are_as_the_scene_says(name):
         attributes = scene.portrait.describe(seed).attributes[0]
         assert {key: bool(attributes[INDEX[key]]) for key in scene.portrait.person} == scene.portrait.person
         assert all(bool(attributes[INDEX[key]]) != there for key, there in scene.asked.items())
-        assert scene.portrait.loaded(seed).size == (128, 128)
+        assert {picture.size for picture in scene.portrait.loaded(seed)} == {(128, 128)}
 
 
 def test_the_painted_mask_covers_the_region_and_little_more():
     portrait = SCENES["diffedit_manual_mask"].portrait
     assert portrait is not None
-    loaded, picture = portrait.loaded(1), portrait.picture(1)
+    (loaded,), picture = portrait.loaded(1), portrait.picture(1)
     assert loaded.mode == "RGBA"
     hidden = np.asarray(loaded.getchannel("A")) == 0
     shown = region(portrait.describe(1), portrait.mask, 128)[0].numpy()
@@ -299,7 +299,7 @@ def test_strokes_cover_a_part_of_the_picture():
     portrait = SCENES["sdedit_strokes"].portrait
     assert portrait is not None
     for seed in range(8):
-        painted = np.asarray(portrait.loaded(seed)) != np.asarray(portrait.picture(seed))
+        painted = np.asarray(portrait.loaded(seed)[0]) != np.asarray(portrait.picture(seed))
         assert 0.02 < painted.any(-1).mean() < 0.3
 
 

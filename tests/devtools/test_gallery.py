@@ -52,8 +52,9 @@ def loras(tmp_path):
 
 
 def test_the_file_has_a_scene_for_every_workflow():
+    """But for the one that learns from pictures of somebody, whom the gallery does not know."""
     used = {workflow_file(scene.workflow) for scene in WISHES.scenes.values()}
-    assert used == set((ROOT / "workflows").glob("*.json"))
+    assert used == set((ROOT / "workflows").glob("*.json")) - {workflow_file("dreambooth_train")}
 
 
 def test_every_scene_is_planned_or_left_out_with_a_reason(loras):

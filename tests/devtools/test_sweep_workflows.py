@@ -56,3 +56,21 @@ def test_a_slider_is_trained_on_what_an_edit_changes():
         assert isinstance(value, list) or name == "seed" or value == shown[name][1]["default"], name
     (dial,) = dials(prompt)
     assert dial.strengths == (-2, -1, 0, 1, 2)
+
+
+def test_a_subject_is_learnt_from_all_pictures_that_are_loaded():
+    prompt = to_prompt(load(workflow_file("dreambooth_train")), INFO)
+    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
+    loaded = [node_id for node_id, node in prompt.items() if node["class_type"] == "LoadImage"]
+    assert len(loaded) == 4
+    batch, batched = by_kind["BatchImagesNode"]
+    assert batched == {f"images.image{i}": [node_id, 0] for i, node_id in enumerate(loaded)}
+    assert by_kind["ImageScaleToTotalPixels"][1]["image"] == [batch, 0]
+    assert by_kind["VAEEncode"][1]["pixels"] == [by_kind["ImageScaleToTotalPixels"][0], 0]
+    train = by_kind["DreamBoothTrain"][1]
+    assert train["instance"] == [by_kind["VAEEncode"][0], 0]
+    texts = {key: prompt[train[f"{key}_conditioning"][0]]["inputs"]["text"] for key in ("instance", "class")}
+    assert texts["instance"].replace(" sks", "") == texts["class"]
+    shown = INFO["DreamBoothTrain"]["input"]["required"]
+    for name, value in train.items():  # its settings are the node's own
+        assert isinstance(value, list) or name == "seed" or value == shown[name][1]["default"], name

@@ -36,20 +36,23 @@ PICTURE = {
     "ddim_invert_reconstruct", "diffedit_replace", "diffedit_manual_mask", "sega_on_a_photo", "sdedit_strokes",
 }  # fmt: skip
 SLIDER = {"slider_basic", "slider_compose_four"}
-OWN_STRIP = {"slider_train_images"}  # ends in the one that its training gives
-TRAIN = {"slider_train_text"} | OWN_STRIP
+SUBJECT = {"dreambooth_train"}
+OWN_STRIP = {"slider_train_images"} | SUBJECT  # ends in the one that its training gives
+TRAIN = {"slider_train_text", "slider_train_images"}
 SWEEP = {"slider_sweep_strip"} | TRAIN
 FIRST = {"sega_one_concept", "slider_basic", "diffedit_replace"}
 EDIT_MODEL = {"instruct_pix2pix", "edit_model_dial"}
 TO_CHANGE = {
     "SEGAConcept", "SliderLoRALoader", "SliderSweep", "DDIMInvert", "DiffEditMask", "DiffEditSampler",
     "InstructPix2PixGuider", "SliderTrainText", "SliderTrainImages",
+    "DreamBoothTrain",
 }  # fmt: skip
 # The folder of what a loader loads. A model that comes in three files has three loaders.
 LOADERS = {
     "CheckpointLoaderSimple": "checkpoints", "UNETLoader": "diffusion_models", "DualCLIPLoader": "text_encoders",
     "VAELoader": "vae",
 }  # fmt: skip
+BATCH = {"BatchImagesNode", "VAEEncode"}  # of several pictures that are loaded
 THREE_FILES = {"UNETLoader", "DualCLIPLoader", "VAELoader"}
 PROMPT = "PrimitiveStringMultiline"  # one text for the positive and the concepts
 SCALES = {"ImageScaleToTotalPixels", "FluxKontextImageScale"}
@@ -93,7 +96,7 @@ def of_type(workflow, kind):
 
 
 def test_the_files_are_there():
-    assert set(SCENES) == SEGA | PICTURE | SLIDER | SWEEP
+    assert set(SCENES) == SEGA | PICTURE | SLIDER | SWEEP | SUBJECT
     assert set(LEFT_OUT) == EDIT_MODEL
     assert {*(ROOT / "workflows").iterdir()} == {
         workflow_file(name).with_suffix(suffix) for name in NAMES for suffix in (".json", ".jpg")
@@ -131,7 +134,7 @@ def test_it_is_small(name, workflow):
     repeated += max(0, sum(node["type"] in THREE_FILES for node in workflow["nodes"]) - 1)
     again = len(of_type(workflow, "SaveImage")) + len(of_type(workflow, "LabelledStrip")) - 1
     repeated += len(of_type(workflow, PROMPT)) + (0 if name in SWEEP else again)
-    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if name in PICTURE | EDIT_MODEL else 12)
+    assert 8 <= len(workflow["nodes"]) - repeated <= (14 if name in PICTURE | EDIT_MODEL | SUBJECT else 12)
 
 
 def test_it_names_public_files_of_its_model(name, workflow):
@@ -160,7 +163,7 @@ def test_sliders_name_the_authors_files(slider_workflow):
 
 
 def test_its_size_is_the_checkpoints(name, workflow):
-    if name in PICTURE | EDIT_MODEL:
+    if name in PICTURE | EDIT_MODEL | SUBJECT:
         (scale,) = (node for node in workflow["nodes"] if node["type"] in SCALES)
         megapixels = 0.25 if name == "instruct_pix2pix" else 1.0  # 512² for a checkpoint on SD 1.5
         kontext = scale["type"] == "FluxKontextImageScale"  # knows that family's sizes by itself
@@ -246,32 +249,6 @@ def test_sega_steers_only_the_decode():
     assert by_kind["SamplerCustomAdvanced"]["latent_image"] == by_kind["DDIMInvert"]["latent_image"]
 
 
-def test_instruct_pix2pix_samples_the_guiders_own_latent():
-    prompt = to_prompt(load(workflow_file("instruct_pix2pix")), INFO)
-    by_kind = {node["class_type"]: (node_id, node["inputs"]) for node_id, node in prompt.items()}
-    guider, sampler = by_kind["InstructPix2PixGuider"], by_kind["SamplerCustomAdvanced"][1]
-    assert (sampler["guider"], sampler["latent_image"]) == ([guider[0], 0], [guider[0], 1])
-    assert (guider[1]["text_scale"], guider[1]["image_scale"]) == (7.5, 1.5)
-    assert by_kind["BasicScheduler"][1]["denoise"] == 1.0
-    texts = {key: prompt[guider[1][key][0]]["_meta"]["title"] for key in ("positive", "negative")}
-    assert texts == {"positive": "Instruction", "negative": "Negative prompt"}
-
-
-def test_the_dial_is_marked_as_experimental_and_its_picture_is_the_reference():
-    workflow = load(workflow_file("edit_model_dial"))
-    (note,) = of_type(workflow, "Note")
-    assert note["title"].startswith("EXPERIMENTAL")
-    assert "EXPERIMENTAL: not yet run on real weights." in note["widgets_values"][0]
-    assert workflow["groups"][0]["title"].startswith("EXPERIMENTAL")
-    prompt = to_prompt(workflow, INFO)
-    (sampler, _) = (node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler")
-    guidance = prompt[sampler["positive"][0]]
-    reference = prompt[guidance["inputs"]["conditioning"][0]]
-    assert (guidance["class_type"], reference["class_type"]) == ("FluxGuidance", "ReferenceLatent")
-    assert reference["inputs"]["latent"] == sampler["latent_image"]
-    assert sampler["cfg"] == 1.0  # a guidance-distilled model: the concept's direction starts from the positive
-
-
 def test_strokes_are_not_inverted():
     (node,) = of_type(load(workflow_file("sdedit_strokes")), "DDIMInvert")
     assert node["widgets_values"][4] == "random"
@@ -285,8 +262,8 @@ def test_it_ends_in_strips_that_both_renderers_show(name, workflow):
         (save,) = (node for node in to_prompt(workflow, INFO).values() if node["class_type"] == "SaveImage")
         trainer, slot = save["inputs"]["images"]
         assert not strips
-        assert next(node["type"] for node in workflow["nodes"] if str(node["id"]) == trainer) == "SliderTrainImages"
-        assert slot == 2
+        kind = next(node["type"] for node in workflow["nodes"] if str(node["id"]) == trainer)
+        assert (kind, slot) == ("DreamBoothTrain" if name in SUBJECT else "SliderTrainImages", 2)
         return
     assert len(strips) == (2 if name == "ddim_invert_reconstruct" else 1)
     assert not of_type(workflow, "ImageCompare")
@@ -311,7 +288,7 @@ def test_what_it_makes_is_saved_under_its_own_name(name, workflow):
     origins = {link[0]: tuple(link[1:3]) for link in workflow["links"]}
     made = origins[save["inputs"][0]["link"]]
     ends = [origins[node["inputs"][0]["link"]] for node in of_type(workflow, "LabelledStrip")]
-    assert name in SWEEP or made == ends[-1]  # the picture after the edit
+    assert name in SWEEP | OWN_STRIP or made == ends[-1]  # the picture after the edit
 
 
 def test_one_note_and_only_what_to_change_is_red(workflow):
@@ -327,7 +304,9 @@ def test_one_group_holds_checkpoint_size_or_picture_and_prompts(name, workflow):
     inside = group_nodes(workflow)
     nodes = [node for node in workflow["nodes"] if node.get("title") != "Captions"]
     kinds = {node["type"] for node in nodes if str(node["id"]) in inside}
-    size = {"LoadImage", *SCALES} if name in PICTURE | EDIT_MODEL else {"EmptyLatentImage"}
+    size = {"LoadImage", *SCALES} if name in PICTURE | EDIT_MODEL | SUBJECT else {"EmptyLatentImage"}
+    if name in SUBJECT:
+        size |= BATCH
     assert kinds == {node["type"] for node in nodes} & {*LOADERS, "CLIPTextEncode", PROMPT, *size}
     assert kinds >= {"CLIPTextEncode"} | (size - SCALES)
     assert not kinds & {node["type"] for node in nodes if str(node["id"]) not in inside}
@@ -358,10 +337,11 @@ def test_the_demo_replaces_only_the_group_the_seed_and_the_slider_files(scene_na
             assert differing == {"megapixels"}
             assert now["megapixels"] * 1024 * 1024 == 128 * 128
         else:
-            assert differing
+            assert bool(differing) != (node["class_type"] in BATCH)
     if scene.portrait is not None:
-        (image,) = [node["inputs"]["image"] for node in changed.values() if node["class_type"] == "LoadImage"]
-        assert image == "someone.png"
+        images = [node["inputs"]["image"] for node in changed.values() if node["class_type"] == "LoadImage"]
+        assert images == ["someone.png", *(f"{i}_someone.png" for i in range(1, len(images)))]
+        assert len(images) == len(scene.portrait.loaded(1))
 
 
 def test_a_prompt_outside_the_group_is_not_replaced(scene_name):
@@ -374,21 +354,21 @@ def test_a_prompt_outside_the_group_is_not_replaced(scene_name):
             override(workflow, prompt, "portraits.safetensors", 128, scene, 99, "someone.png")
 
 
-@pytest.mark.parametrize("name", sorted(PICTURE | EDIT_MODEL))
-def test_the_picture_is_one_that_the_page_has(name):
-    (node,) = of_type(load(workflow_file(name)), "LoadImage")
-    assert node["widgets_values"] == [EXAMPLE, "image"]
+@pytest.mark.parametrize("name", sorted(PICTURE | EDIT_MODEL | SUBJECT))
+def test_the_pictures_are_one_that_the_page_has(name):
+    nodes = of_type(load(workflow_file(name)), "LoadImage")
+    assert [node["widgets_values"] for node in nodes] == [[EXAMPLE, "image"]] * (4 if name in SUBJECT else 1)
 
 
 def test_the_demo_has_seeds_and_words_for_it(scene_name):
     workflow, scene = load(workflow_file(scene_name)), SCENES[scene_name]
     assert len(set(scene.seeds)) >= (6 if scene_name in SEGA else 3 if scene_name in PICTURE else 4)
-    assert (scene.portrait is not None) == (scene_name in PICTURE)
+    assert (scene.portrait is not None) == (scene_name in PICTURE | SUBJECT)
     assert bool(dials(to_prompt(workflow, INFO))) == (scene_name in SLIDER | SWEEP)
     kinds = {meaning(concept["text"])[0] for concept in concepts(to_prompt(workflow, INFO))}
-    by_concepts = scene_name not in (SLIDER | SWEEP) - {"slider_train_images"} and not scene.asked
+    by_concepts = scene_name not in (SLIDER | SWEEP | SUBJECT) - {"slider_train_images"} and not scene.asked
     assert kinds == (set() if not by_concepts else {"style"} if "style" in scene_name else {"attribute"})
-    assert bool(scene.words) == (scene_name in PICTURE)
+    assert bool(scene.words) == (scene_name in PICTURE | SUBJECT)
 
 
 def test_the_demo_adds_only_previews(workflow):

@@ -12,15 +12,15 @@ from devtools.server.workflows import load
 TITLE, SLOT = 30, 20  # heights of a node's title bar and of a row of sockets
 # The least height at which both renderers draw a node as it is stored; smaller ones they enlarge (page 1.47.12).
 HEIGHTS = {
-    "BasicScheduler": 118, "CFGGuider": 102, "CLIPTextEncode": 102, "CheckpointLoaderSimple": 126, "DDIMInvert": 306,
-    "DiffEditMask": 306, "DiffEditSampler": 166, "DualCLIPLoader": 142, "EmptyLatentImage": 118, "FluxGuidance": 62,
-    "FluxKontextImageScale": 34, "ImageCompositeMasked": 158, "ImageScaleToTotalPixels": 130,
-    "InstructPix2PixGuider": 214, "KSampler": 262, "KSamplerAdvanced": 334, "KSamplerSelect": 62, "LabelledStrip": 130,
-    "LoadImage": 330, "Note": 88, "PrimitiveStringMultiline": 88, "RandomNoise": 82,
-    "ReferenceLatent": 54, "SaveImage": 58, "SaveLoRA": 102, "SEGAConcept": 298, "SEGAGuidance": 198,
-    "SamplerCustomAdvanced": 126, "SliderLoRALoader": 194, "SliderSweep": 170, "SliderTrainImages": 470,
-    "SliderTrainText": 694,
-    "UNETLoader": 86, "VAEDecode": 54, "VAEEncode": 54, "VAELoader": 86,
+    "BasicScheduler": 118, "BatchImagesNode": 106, "CFGGuider": 102, "CheckpointLoaderSimple": 126,
+    "CLIPTextEncode": 102, "DDIMInvert": 306, "DiffEditMask": 306, "DiffEditSampler": 166, "DreamBoothTrain": 514,
+    "DualCLIPLoader": 142, "EmptyLatentImage": 118, "FluxGuidance": 62, "FluxKontextImageScale": 34,
+    "ImageCompositeMasked": 158, "ImageScaleToTotalPixels": 130, "InstructPix2PixGuider": 214, "KSampler": 262,
+    "KSamplerAdvanced": 334, "KSamplerSelect": 62, "LabelledStrip": 130, "LoadImage": 330, "Note": 88,
+    "PrimitiveStringMultiline": 88, "RandomNoise": 82, "ReferenceLatent": 54, "SamplerCustomAdvanced": 126,
+    "SaveImage": 58, "SaveLoRA": 102, "SEGAConcept": 298, "SEGAGuidance": 198, "SliderLoRALoader": 194,
+    "SliderSweep": 170, "SliderTrainImages": 470, "SliderTrainText": 694, "UNETLoader": 86, "VAEDecode": 54,
+    "VAEEncode": 54, "VAELoader": 86,
 }  # fmt: skip
 WIDTH = 225  # the least width
 

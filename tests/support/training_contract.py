@@ -37,7 +37,7 @@ TRAINING = {
         ("instance_conditioning", "CONDITIONING", *SOCKET), ("class_conditioning", "CONDITIONING", *SOCKET),
         ("class_latents", "LATENT", *SOCKET), ("prior_weight", FLOAT, 1.0, 0.0, 100.0),
         ("prior", "COMBO", "pictures", None, None),
-        *training(300, 0.004, 1.0, ("layers", "COMBO", "all", None, None)), *TO_GO_ON,
+        *training(500, 0.004, 1.0, ("layers", "COMBO", "all", None, None)), *TO_GO_ON,
     ],
 }  # fmt: skip
 TRAINING_ADVANCED = {

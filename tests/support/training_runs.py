@@ -27,11 +27,11 @@ SHAPE = (4, 8, 8)
 
 def training(
     model: Any, conds: dict[str, Any] | None = None, rank: int = RANK, rate: float = 1e-2, batch: int = BATCH,
-    layers: str = "no cross-attention", seed: int = 7, shape: tuple[int, ...] = SHAPE, negative: Any = NEGATIVE,
+    layers: str = "no cross-attention", seed: int = 7, shape: tuple[int, ...] = SHAPE,
 ) -> Training:  # fmt: skip
     """A text slider before its first step. conds: of the objective, in place of random ones."""
     conds = CONDS if conds is None else conds
-    bank = walked(model, conds["target"], negative, torch.zeros(1, *shape), 3.0, 0.0, 0.6, seed, 2, trajectories=4)
+    bank = walked(model, conds["target"], torch.zeros(1, *shape), 0.0, 0.6, seed, 2, trajectories=4)
     return begun(model, conds, TextObjective(bank, (len(conds) - 1) // 2, GUIDANCE), rank, rate, batch, layers, seed)
 
 

@@ -69,10 +69,10 @@ def levels(sampling: Any, end_percent: float, shift: float) -> Tensor:
 
 
 def walked(
-    model: Any, positive: Any, negative: Any, empty: Tensor, cfg: float, start_percent: float, end_percent: float,
-    seed: int, at_once: int, trajectories: int = TRAJECTORIES,
+    model: Any, positive: Any, empty: Tensor, start_percent: float, end_percent: float, seed: int, at_once: int,
+    trajectories: int = TRAJECTORIES,
 ) -> Bank:  # fmt: skip
-    """Trajectories of the host's Euler sampler from as many seeds, and all their states from start_percent to
+    """Trajectories of the host's Euler sampler at cfg 1 from as many seeds, and all their states from start_percent to
     end_percent. empty: one picture's latent; at_once: pictures in one run. Their levels lie between one another's.
 
     Raises ValueError for a range without any level.
@@ -95,6 +95,6 @@ def walked(
                 x.append(state.detach().float().cpu())
                 sigma.append(sigmas[step].repeat(len(state)))
 
-        walk(model, positive, negative, cfg, noises(empty, seeds), sigmas, seed, keep)
+        walk(model, positive, None, 1.0, noises(empty, seeds), sigmas, seed, keep)
     with torch.inference_mode(False):
         return Bank(torch.cat(x).clone(), torch.cat(sigma).clone())

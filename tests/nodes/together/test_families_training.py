@@ -27,7 +27,7 @@ def trained(case):
         pytest.skip("whole sizes were trained on a GPU, see performance.md")
     family = case.family
     conds = {"target": family.positive, "plus 0": family.target, "minus 0": family.negative}
-    run = training(family.model, conds, rate=RATE, layers=LAYERS, shape=family.shape, negative=family.negative)
+    run = training(family.model, conds, rate=RATE, layers=LAYERS, shape=family.shape)
     run.run(2)
     return run
 

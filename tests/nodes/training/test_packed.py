@@ -15,7 +15,7 @@ CLOSE = 0.05
 
 def steps(family, count: int = 3):
     conds = {"target": family.positive, "plus 0": family.target, "minus 0": family.negative}
-    run = training(family.model, conds, rate=0.01, layers="all linear", shape=family.shape, negative=family.negative)
+    run = training(family.model, conds, rate=0.01, layers="all linear", shape=family.shape)
     run.run(count)
     return run
 

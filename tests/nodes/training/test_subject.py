@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import comfy.sample
 import folder_paths
 import pytest
 import tiny_models
 import torch
 from comfy.model_base import ModelType
-from semantic_steering.nodes.host.training.bank import walked
+from semantic_steering.nodes.host.training.bank import levels, walked
 from semantic_steering.nodes.host.training.kept import Kept
+from semantic_steering.nodes.host.training.prior import class_pictures
 from semantic_steering.nodes.host.training.subject import Pictures, SubjectObjective, output
 from training_runs import SHAPE, Listening, asked_by, begun, estimate, goes_on, same, with_slider
 
@@ -23,7 +25,7 @@ WEIGHT = 0.7
 def prior_of(model, kind):
     if kind == "pictures":
         return Pictures(model.get_model_object("model_sampling"), CLASS, *RANGE)
-    bank = walked(model, CONDS["class"], CONDS["class"], torch.zeros(1, *SHAPE), 1.0, *RANGE, 7, 2, trajectories=2)
+    bank = walked(model, CONDS["class"], torch.zeros(1, *SHAPE), *RANGE, 7, 2, trajectories=2)
     return output(bank)
 
 
@@ -217,3 +219,17 @@ def test_other_pictures_and_another_prior_are_another_training():
 def test_a_weight_that_is_none_is_refused(weight):
     with pytest.raises(ValueError, match=r"prior_weight is .*; it must be a number of 0 or more \(the paper: 1\)"):
         training(tiny_models.unet_model(), "pictures", weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("subject", "count"), [(3, 64), (17, 68)])
+def test_the_class_is_painted_by_the_hosts_sampler_without_guidance(kind, subject, count):
+    model, empty = tiny_models.unet_model(kind), torch.zeros(1, *SHAPE)
+    made = class_pictures(model, CONDS["class"], empty, 7, subject, 32)
+    assert made.shape == (count, *SHAPE)
+    guider = tiny_models.cfg_guider(model, CONDS["class"], CONDS["instance"], 1.0)
+    sigmas = levels(model.get_model_object("model_sampling"), 1.0, 0.5)
+    for row in (0, 40, count - 1):
+        alone = tiny_models.sample(guider, comfy.sample.prepare_noise(empty, 7 + row), sigmas, latent=empty)
+        inside = model.get_model_object("latent_format").process_in(alone)
+        assert torch.allclose(made[row : row + 1], inside, atol=1e-4)
