@@ -35,3 +35,15 @@ export function nodeAt(id) {
 export function asElements() {
   return Boolean(/** @type {any} */ (window).LiteGraph.vueNodesMode);
 }
+
+/**
+ * Take a live preview away, which the page keeps until the node runs again, also beside the node's own pictures.
+ * @param {string} id of a node, as a run has it
+ */
+export function dropPreview(id) {
+  // Pages draw from this store, and do not see what is taken from `app.nodePreviewImages`; what is no longer there when
+  // the store comes to it stays on the screen.
+  /** @type {any} */
+  const vue = /** @type {any} */ (document.querySelector("#vue-app"))?.__vue_app__;
+  vue?.config.globalProperties.$pinia?._s.get("nodeOutput")?.revokePreviewsByExecutionId?.(id);
+}

@@ -7,7 +7,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { entriesOf, entryOf, idOf, recordAt, reportsOf, toldOf, workflowOf } from "./given.js";
-import { asElements, isOurs, nodeAt } from "./graph.js";
+import { asElements, dropPreview, isOurs, nodeAt } from "./graph.js";
 import { load, words } from "./language.js";
 import { isOff, nodesOf, statesOf } from "./report_text.js";
 
@@ -232,14 +232,10 @@ async function begin(prompt, runner) {
 
 /** A tile of an earlier run, which the page keeps on a node that ran again and showed nothing. */
 function clearTiles() {
-  // Newer pages (1.58.1) draw from this store, and do not see what is taken from `app.nodePreviewImages`.
-  /** @type {any} */
-  const vue = /** @type {any} */ (document.querySelector("#vue-app"))?.__vue_app__;
-  const store = vue?.config.globalProperties.$pinia?._s.get("nodeOutput");
   for (const id of begun) {
     const node = nodeAt(id);
     if (!isOurs(node) || previewed.has(id) || app.nodeOutputs[id]?.images?.length) continue;
-    store?.revokePreviewsByExecutionId?.(id);
+    dropPreview(id);
     if (!node.imgs?.length) continue;
     delete app.nodePreviewImages[id];
     node.imgs = undefined;

@@ -4,7 +4,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { idOf } from "./given.js";
-import { isTraining, nodeAt } from "./graph.js";
+import { dropPreview, isTraining, nodeAt } from "./graph.js";
 import { load, words } from "./language.js";
 
 const LASTS = 5000; // milliseconds that a notice stays
@@ -34,6 +34,10 @@ app.registerExtension({
   setup() {
     api.addEventListener("executing", ({ detail }) => {
       running = idOf(detail);
+    });
+    api.addEventListener("executed", ({ detail }) => {
+      const id = idOf(detail?.node);
+      if (id !== undefined && isTraining(nodeAt(id))) dropPreview(id); // its last strip is among its own pictures
     });
   },
   /** @param {any} node */

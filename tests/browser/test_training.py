@@ -52,6 +52,13 @@ def test_finish_now_ends_the_training_and_the_prompt_goes_on(browser, trainer):
     assert list((browser.server.base / "output" / "loras").glob("*.training"))  # it can go on: it was not done
     assert browser.wait_for_pictures(entry)
     assert list((browser.server.base / "output" / "loras").glob("smile_slider_*.safetensors"))
+    # The page would keep the live strip beside the node's own.
+    browser.page.wait_for_function("id => app.nodePreviewImages[id] === undefined", arg=node)
+    if elements:
+        strips = browser.page.locator(f"[data-node-id='{node}'] img")
+        strips.first.wait_for()
+        browser.page.wait_for_timeout(1000)
+        assert strips.count() == 1
 
 
 def test_finish_now_says_where_nothing_trains(browser, trainer):
