@@ -36,7 +36,6 @@ from .takes import (
     sega_sweep,
     trained_by_pairs,
     trained_by_text,
-    trained_on_a_mark,
     values,
 )
 
@@ -257,6 +256,7 @@ TEXT_PICTURES = {
     ),
 }
 SMILE = ("with a smile", "with a serious look")
+GLASSES = ("a portrait of a woman with glasses and no hat", "a portrait of a woman with no glasses and no hat")
 TRAINING_PICTURES = {
     "train-text": Picture(
         "slider_basic",
@@ -281,15 +281,19 @@ TRAINING_PICTURES = {
         "slider_basic",
         1,
         (
-            trained_by_pairs(
-                "8 pairs: glasses", 8, 200, "a portrait of a woman with glasses and no hat",
-                "a portrait of a woman with no glasses and no hat",
-            ),
+            trained_by_pairs("8 pairs, 20 steps: too few", 8, 20, *GLASSES),
+            trained_by_pairs("200 steps: glasses", 8, 200, *GLASSES),
         ),
         columns=1,
     ),
     "train-dreambooth": Picture(
-        "slider_basic", 1, (trained_on_a_mark('"a zorp woman", learnt from four pictures', 4, 500, "zorp"),), columns=1
+        "dreambooth_train",
+        24,
+        (
+            Take("50 steps: too few", {"DreamBoothTrain": {"steps": 50}}, shows=SAVED),
+            Take('500 steps: "a zorp woman", learnt from four pictures', shows=SAVED),
+        ),
+        columns=1,
     ),
 }  # fmt: skip
 

@@ -224,25 +224,3 @@ def trained_by_pairs(label: str, count: int, steps: int, change: str, without: s
         "pictures before": batch_of("words before"), "pictures after": batch_of("words after"), TRAINED: train,
     }  # fmt: skip
     return Take(label, added=added, shows=TRAINED)
-
-
-def trained_on_a_mark(label: str, count: int, steps: int, word: str) -> Take:
-    """The strip of a DreamBooth LoRA: pictures of one prompt with a patch on the cheek, bound to a word."""
-    train = node(
-        "DreamBoothTrain", **LOADED, instance=["instance", 0], instance_conditioning=["subject", 0],
-        class_conditioning=["class", 0], prior_weight=1.0, prior="pictures",
-        **{**TRAINING, "steps": steps, "end_percent": 1.0, "layers": "all", "learning_rate": 0.004},
-    )  # fmt: skip
-    added = {
-        "batch": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=count),
-        "words": text("a portrait of a woman with straight hair, no glasses and no hat"), "nothing": text(""),
-        "made": batch_of("words"),
-        "plain": node("VAEDecode", samples=["made", 0], vae=[CHECKPOINT, 2]),
-        "patch": node("EmptyImage", width=26, height=18, batch_size=1, color=0x102060),
-        "marked": node(
-            "ImageCompositeMasked", destination=["plain", 0], source=["patch", 0], x=68, y=50, resize_source=False
-        ),
-        "instance": node("VAEEncode", pixels=["marked", 0], vae=[CHECKPOINT, 2]),
-        "subject": text(f"a portrait of a {word} woman"), "class": text("a portrait of a woman"), TRAINED: train,
-    }  # fmt: skip
-    return Take(label, added=added, shows=TRAINED)

@@ -47,6 +47,7 @@ WORDS = {
         "슬라이더",
     ),
     "SliderSweep": ("Concept Sliders", "compare strengths"),
+    "TextDirection": ("text slider", "prompt arithmetic"),
     "LabelledStrip": ("contact sheet", "compare strip", "비교"),
     "SliderTrainText": ("Concept Sliders", "train slider", "train LoRA"),
     "SliderTrainImages": ("Concept Sliders", "image pairs", "before after"),
