@@ -14,9 +14,9 @@ from demo.portraits.attributes import ATTRIBUTES, INDEX, STYLES, judgeable
 from demo.portraits.captions import ADJECTIVES, PEOPLE, PRESENT, STYLE_WORDS
 
 from ..figures.sliders import rank_correlations
+from ..figures.subject import marked
 from ..server.client import Prompt
 from .scenes import Dial, Scene, concepts, dials, edits
-from .subject import marked
 
 
 def _plain(text: str) -> str:

@@ -12,10 +12,10 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from demo.portraits.renderer import NUISANCE, Portraits, region, render, sample
 
+from ..figures.subject import CLASS, INSTANCE, WORD, marked_person
 from ..host import ROOT
 from ..server.client import Prompt
 from ..server.workflows import SEEDS, holder
-from .subject import CLASS, INSTANCE, WORD, marked_person
 
 SIZE = 128
 MEGAPIXEL = 1024 * 1024  # as ComfyUI's Scale Image to Total Pixels counts it

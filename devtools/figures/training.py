@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..demo.subject import CLASS, INSTANCE, marked, marked_person
 from .editing import pack
 from .sliders import STRENGTHS, files, outside_error, rank_correlations, slide
 from .sliders import possible_region as region_of
+from .subject import CLASS, INSTANCE, marked, marked_person
 
 # Kept apart from every seed that was used while the nodes were developed.
 NOISE_SEED, COMPOSED_SEED, PRESERVE_SEED = 12_000_000, 12_100_000, 12_200_000

@@ -37,10 +37,11 @@ def test_every_take_is_a_prompt_that_the_server_knows(picture, take):
     for node_id, node in prompt.items():
         inputs = INFO[node["class_type"]]["input"]
         known = {**inputs.get("required", {}), **inputs.get("optional", {})}
-        assert set(node["inputs"]) <= set(known), node_id
-        assert set(inputs.get("required", {})) <= set(node["inputs"]), node_id
+        names = {name.partition(".")[0] for name in node["inputs"]}  # of a row of sockets that grows, the row's
+        assert names <= set(known), node_id
+        assert set(inputs.get("required", {})) <= names, node_id
         for name, value in node["inputs"].items():
-            if isinstance(value, list):
+            if isinstance(value, list) and name in known:
                 assert INFO[prompt[value[0]]["class_type"]]["output"][value[1]] == known[name][0], f"{node_id}.{name}"
     shown = sum(node_id.startswith(AFTER) for node_id in prompt)
     if take.shows in POSITION:
