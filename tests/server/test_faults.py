@@ -15,6 +15,7 @@ from devtools.server.server import Server, link
 
 pytestmark = pytest.mark.server
 HERE = Path(__file__).parent
+SOAKED = ("sega_one_concept", "ddim_invert_reconstruct", "slider_train_images")
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,11 @@ def test_what_a_run_leaves_is_found(faulty, left, where):
             assert any(text.startswith(where) for text in found), (kind, found)
 
 
-def test_a_short_soak(server):
-    report = Soak(server, seed=1).run(time.monotonic() + 60, 12)
+def test_a_short_soak(server, monkeypatch):
+    soak = Soak(server, seed=1)
+    few = {which: prompt for which, prompt in soak.prompts().items() if which[0] in SOAKED}
+    monkeypatch.setattr(soak, "prompts", lambda: few)  # of all of them hardly one would come twice
+    report = soak.run(time.monotonic() + 60, 12)
     assert report.prompts >= 12
     assert {"ran", "interrupted", "deleted"} <= report.ended.keys()
     assert report.compared >= 1
