@@ -75,6 +75,21 @@ def check_encoded(**conditionings: Conditioning | None) -> None:
                 )
 
 
+def check_clip(clip: Any) -> None:
+    """Refuse a checkpoint without a text encoder."""
+    if clip is None:
+        raise ValueError("clip is empty: this checkpoint has no text encoder of its own. Connect a Load CLIP")
+
+
+def check_poles_differ(alike: bool, positive: str, negative: str) -> None:
+    """Refuse two texts that a text encoder reads alike."""
+    if alike:
+        raise ValueError(
+            f"positive and negative are the same to this model ({positive.strip()!r}, {negative.strip()!r}): nothing "
+            "lies between them. Write two opposites"
+        )
+
+
 def check_width(concept: ConceptInput, conds: list[dict], positive: list[dict]) -> None:
     """Refuse a concept encoded for another model family."""
     for key, what in (("cross_attn", "text features"), ("pooled_output", "pooled text features")):

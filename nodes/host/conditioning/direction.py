@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....guidance_core import along_texts
-from .checks import check_encoded
+from .checks import check_clip, check_encoded, check_poles_differ
 from .concept import Conditioning
 
 FEATURES, POOLED = "cond", "pooled_output"
@@ -22,8 +22,7 @@ def moved(conditioning: Conditioning, clip: Any, positive: str, negative: str, s
     Raises ValueError for texts that are empty or alike to this encoder, a clip of another width and a strength that is
     no number.
     """
-    if clip is None:
-        raise ValueError("clip is empty: this checkpoint has no text encoder of its own. Connect a Load CLIP")
+    check_clip(clip)
     for name, text in (("positive", positive), ("negative", negative)):
         if not text.strip():
             raise ValueError(
@@ -32,11 +31,8 @@ def moved(conditioning: Conditioning, clip: Any, positive: str, negative: str, s
             )
     check_encoded(conditioning=conditioning)
     plus, minus = (_encoded(clip, text) for text in (positive, negative))
-    if plus.keys() == minus.keys() and all(_same(plus[key], minus[key]) for key in plus):
-        raise ValueError(
-            f"positive and negative are the same to this model ({positive.strip()!r}, {negative.strip()!r}): nothing "
-            "lies between them. Write two opposites"
-        )
+    alike = plus.keys() == minus.keys() and all(_same(plus[key], minus[key]) for key in plus)
+    check_poles_differ(alike, positive, negative)
 
     def along(features: Any, key: str) -> Any:
         given = isinstance(features, Tensor) and key in plus and key in minus  # some models need no text features

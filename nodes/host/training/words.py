@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..conditioning.checks import check_clip, check_poles_differ
 from ..conditioning.concept import Conditioning
 from .asked_by import alike
 from .text import TARGET
@@ -19,8 +20,7 @@ def conditionings(clip: Any, target: str, positive: str, negative: str, preserve
 
     Raises ValueError for a pole without text, poles that the model reads alike, and a preserved text that is a pole.
     """
-    if clip is None:
-        raise ValueError("clip is empty: this checkpoint has no text encoder of its own. Connect a Load CLIP")
+    check_clip(clip)
     poles = {"positive": positive.strip(), "negative": negative.strip()}
     for name, text in poles.items():
         if not text:
@@ -29,11 +29,7 @@ def conditionings(clip: Any, target: str, positive: str, negative: str, preserve
                 'such as "a very old person" in positive and "a very young person" in negative'
             )
     plus, minus = (encoded(clip, text) for text in poles.values())
-    if alike(plus, minus):
-        raise ValueError(
-            f"positive and negative are the same to this model ({positive.strip()!r}, {negative.strip()!r}): nothing "
-            "lies between them. Write two opposites"
-        )
+    check_poles_differ(alike(plus, minus), positive, negative)
     kept = list(dict.fromkeys(line.strip() for line in preserve.splitlines() if line.strip()))
     for text in kept:
         pole = next((name for name, other in poles.items() if other.casefold() == text.casefold()), None)
