@@ -73,7 +73,8 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
     seeds, result = range(NOISE_SEED, NOISE_SEED + (2 if quick else 24)), {}
     few: dict[str, Any] = {"steps": 4} if quick else {}
     for name in NAMES:
-        plain, ways = pictures(lab, lab.model, seeds, prompt(name)), {}
+        plain, unsaid = (pictures(lab, lab.model, seeds, text) for text in (prompt(name), silent(name)))
+        ways = {}  # by title: seconds, the pictures at a strength, those without
 
         def of_slider(slider: dict[str, Tensor], text: str) -> Callable[[float], Tensor]:
             return lambda strength: pictures(lab, slide(lab, slider, strength), seeds, text)
@@ -82,20 +83,18 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
             started, moved = time.perf_counter(), directed(lab, name)
             moved(1.0)
             seconds = time.perf_counter() - started
-            ways[way] = seconds, lambda s, moved=moved: pictures_of(lab, lab.model, seeds, moved(s))
+            ways[way] = seconds, lambda s, moved=moved: pictures_of(lab, lab.model, seeds, moved(s)), plain
         slider, seconds = of_words(lab, name, **few)
-        ways["words"] = seconds, of_slider(slider, prompt(name))
-        ways["words, silent prompt"] = seconds, of_slider(slider, silent(name))
+        ways["words"] = seconds, of_slider(slider, prompt(name)), plain
+        ways["words, silent prompt"] = seconds, of_slider(slider, silent(name)), unsaid
         with torch.inference_mode():
             before, after = attribute_pairs(lab, name, PAIRS)
             target = lab.encode(TARGET)
         slider, seconds = trained("SliderTrainImages", lab.model, before, after, conditioning=target, **few)
-        ways["pairs"] = seconds, of_slider(slider, prompt(name))
-        ways["pairs, silent prompt"] = seconds, of_slider(slider, silent(name))
-        unsaid = pictures(lab, lab.model, seeds, silent(name))
-        result[name] = {}
-        for way, (seconds, at) in ways.items():
-            without = unsaid if way.endswith("silent prompt") else plain
-            made = {s: at(s) if s else without for s in FIVE}
-            result[name][way] = {"seconds": seconds, **turned(judge, name, made)}
+        ways["pairs"] = seconds, of_slider(slider, prompt(name)), plain
+        ways["pairs, silent prompt"] = seconds, of_slider(slider, silent(name)), unsaid
+        result[name] = {
+            way: {"seconds": seconds, **turned(judge, name, {s: at(s) if s else without for s in FIVE})}
+            for way, (seconds, at, without) in ways.items()
+        }
     return result
