@@ -94,7 +94,7 @@ def run(plan: Plan) -> list[dict[str, Any]]:
         conds = {name: models.conditioning(shape, seed) for seed, name in enumerate((TARGET, "plus 0", "minus 0"), 1)}
         empty = torch.zeros(1, shape.channels, shape.side, shape.side)
         bank = walked(model, conds[TARGET], empty, 0.0, FEW, 7, 1, trajectories=1)
-        objective = TextObjective(bank, 0, 2.0)
+        objective = TextObjective(bank, 0, 1.5)
         found = []
         for rank in plan.ranks:
             for at_once, small in plan.ways if rank == plan.ranks[0] else plan.ways[:1]:

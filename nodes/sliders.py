@@ -126,7 +126,8 @@ class SliderLoRALoader(SliderNode):
                 ),
                 io.Clip.Input(
                     "clip", optional=True,
-                    tooltip="Only for LoRAs with a text-encoder half, which acts in the whole run. Sliders have none.",
+                    tooltip="Only for LoRAs with a text-encoder half, which acts in the whole run, and for sliders "
+                    "trained in the text encoder.",
                 ),
                 _slider_input(),
             ],

@@ -8,6 +8,8 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..guidance_core import Window, check_guidance, check_prior_weight
+from .host.conditioning.checks import check_clip
+from .host.lora.clip import patched_clip
 from .host.lora.fitting import fit
 from .host.page.messages import message
 from .host.page.progress import own_id, show_text
@@ -15,9 +17,10 @@ from .host.page.sweeps import numbers
 from .host.sliders.patch import STRONGEST, Slider, with_slider
 from .host.training import asked_by, words
 from .host.training.bank import walked
+from .host.training.encoder import EncoderObjective, EncoderTraining
 from .host.training.kept import Kept
 from .host.training.layers import CHOICES
-from .host.training.memory import planned
+from .host.training.memory import Plan, planned, planned_for_texts
 from .host.training.pairs import PairObjective
 from .host.training.prior import class_pictures
 from .host.training.run import Objective, Training
@@ -34,26 +37,43 @@ TRAIN_ALIASES = ["train", "train LoRA", "training", "finetune", "训练", "学�
 AT_ONCE = 4  # trajectories in one run
 SLIDER_DIAL, SUBJECT_DIAL = ((-2.0, -1.0, 0.0, 1.0, 2.0), 2), ((0.0, 0.5, 1.0), 0)
 PRIORS = ("pictures", "output")
+TRAINED = ("diffusion model", "text encoder")
 
 
 def _dial(model: Any, strengths: tuple[float, ...], begin: int) -> Dial:
     """The strip of Slider LoRA Loader, at its default window for a begin of 2 in 10."""
 
     def carrying(tensors: dict[str, Tensor], strengths: tuple[float, ...]) -> Any:
-        return with_slider(model, Slider(fit(model, None, tensors, "slider"), strengths, Window()))
+        return {"model": with_slider(model, Slider(fit(model, None, tensors, "slider"), strengths, Window()))}
 
     return Dial(strengths, begin, carrying)
 
 
-def _trained(
-    node: Any, settings: Settings, model: Any, conds: dict[str, Any], objective: Objective, factors: Any, plan: Any,
-    seen: Seen, title: str, told: dict[str, str],
-) -> io.NodeOutput:  # fmt: skip
-    """The training of an objective, and what comes out of it. title: of its file, if it is stopped."""
-    training = Training(
+def _encoder_dial(model: Any, clip: Any, target: str) -> Dial:
+    """The strip of a slider in the text encoders, in a workflow that encodes both prompts with its clip."""
+
+    def carrying(tensors: dict[str, Tensor], strengths: tuple[float, ...]) -> Any:
+        layers = fit(model, clip, tensors, "slider")
+        clips = [patched_clip(clip, layers, strength) for strength in strengths]
+        asked = {"positive": target, "negative": ""}
+        return {name: words.batched([words.encoded(each, text) for each in clips]) for name, text in asked.items()}
+
+    return Dial(SLIDER_DIAL[0], 0, carrying)
+
+
+def _through_the_model(
+    settings: Settings, model: Any, conds: dict[str, Any], objective: Objective, factors: Any, plan: Plan
+) -> Training:
+    return Training(
         model, conds, objective, factors, settings.learning_rate, settings.batch_size, settings.seed,
         at_once=plan.at_once, small=plan.small,
     )  # fmt: skip
+
+
+def _trained(
+    node: Any, settings: Settings, training: Training, plan: Plan, seen: Seen, title: str, told: dict[str, str]
+) -> io.NodeOutput:
+    """What comes out of a training. title: of its file, if it is stopped."""
     kept = Kept.of(training, title, told)
     name = node.define_schema().display_name
     session = Session(training, kept, seen, plan, settings.steps, settings.show_every, name, own_id(node))
@@ -97,10 +117,15 @@ class SliderTrainText(io.ComfyNode):
                     "means the same for all of them. Every line costs two evaluations a state.",
                 ),
                 io.Float.Input(
-                    "guidance", default=2.0, min=0.01, max=100.0, step=0.1, round=0.01,
+                    "guidance", default=1.5, min=0.01, max=100.0, step=0.1, round=0.01,
                     tooltip="How far +1 goes: the paper's eta. More is a stronger dial, with more side effects.",
                 ),
                 *common_inputs(150, 0.002, 0.6, sized=True),
+                io.Combo.Input(
+                    "train", options=list(TRAINED), default=TRAINED[0], optional=True, advanced=True,
+                    tooltip="text encoder: seconds in place of minutes, for a dial that acts in the whole run and may "
+                    "change the composition. Put it before both prompts, by clip of Slider LoRA Loader.",
+                ),
             ],
             outputs=outputs(),
             hidden=[io.Hidden.unique_id],
@@ -108,24 +133,36 @@ class SliderTrainText(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, clip, target="", positive="", negative="", preserve="", guidance=2.0, steps=150, rank=4, alpha=1.0,
+        cls, model, clip, target="", positive="", negative="", preserve="", guidance=1.5, steps=150, rank=4, alpha=1.0,
         layers=CHOICES[0], learning_rate=0.002, batch_size=4, start_percent=0.0, end_percent=0.6, width=0, height=0,
-        show_every=25, seed=0, cfg=5.0, slider=None, vae=None,
+        show_every=25, seed=0, cfg=5.0, slider=None, vae=None, train=TRAINED[0],
     ) -> io.NodeOutput:  # fmt: skip
         settings = Settings(
             steps, rank, alpha, layers, learning_rate, batch_size, start_percent, end_percent, show_every, seed
         )
         check_guidance(guidance)
+        check_clip(clip)
         empty = empty_latent(model, width, height)
-        factors = settings.factors(model, slider)
-        conds = words.conditionings(clip, target, positive, negative, preserve)
-        dial = _dial(model, *SLIDER_DIAL)
+        of_clip = train == TRAINED[1]
+        factors = settings.factors(model, slider, clip if of_clip else None)
+        texts = words.texts(target, positive, negative, preserve)
+        conds = words.conditionings(clip, texts)
+        dial = _encoder_dial(model, clip, target) if of_clip else _dial(model, *SLIDER_DIAL)
         seen = Seen(model, conds[TARGET], words.encoded(clip, ""), cfg, empty, seed, vae, dial)
-        plan = planned(model, empty.shape[1:], batch_size, factors)
-        bank = walked(model, conds[TARGET], empty, start_percent, end_percent, seed, AT_ONCE)
-        objective = TextObjective(bank, words.preserved(conds), guidance)
-        told = settings.told(target=target, positive=positive, negative=negative, preserve=preserve, guidance=guidance)
-        return _trained(cls, settings, model, conds, objective, factors, plan, seen, positive, told)
+        if of_clip:
+            plan = planned_for_texts(clip, max(cond[0][0].shape[-2] for cond in conds.values()), factors)
+            training: Training = EncoderTraining(
+                clip.patcher, {}, EncoderObjective(clip, texts, guidance), factors, settings.learning_rate,
+                settings.batch_size, settings.seed, at_once=plan.at_once, clip=clip,
+            )  # fmt: skip
+        else:
+            plan = planned(model, empty.shape[1:], batch_size, factors)
+            bank = walked(model, conds[TARGET], empty, start_percent, end_percent, seed, AT_ONCE)
+            objective = TextObjective(bank, words.preserved(conds), guidance)
+            training = _through_the_model(settings, model, conds, objective, factors, plan)
+        told = settings.told(target=target, positive=positive, negative=negative, preserve=preserve, guidance=guidance,
+                             train=train)  # fmt: skip
+        return _trained(cls, settings, training, plan, seen, positive, told)
 
 
 class SliderTrainImages(io.ComfyNode):
@@ -182,7 +219,8 @@ class SliderTrainImages(io.ComfyNode):
                     _dial(model, *SLIDER_DIAL))  # fmt: skip
         plan = planned(model, empty.shape[1:], batch_size, factors)
         told = settings.told(strengths=", ".join(f"{strength:g}" for strength in given), pairs=len(first))
-        return _trained(cls, settings, model, conds, objective, factors, plan, seen, "pairs", told)
+        training = _through_the_model(settings, model, conds, objective, factors, plan)
+        return _trained(cls, settings, training, plan, seen, "pairs", told)
 
 
 class DreamBoothTrain(io.ComfyNode):
@@ -263,7 +301,8 @@ class DreamBoothTrain(io.ComfyNode):
             held = Pictures(sampling, of_class, start_percent, end_percent)
         objective = SubjectObjective(subject, held, prior_weight)
         told = settings.told(prior_weight=prior_weight, prior=prior, pictures=len(pictures))
-        return _trained(cls, settings, model, conds, objective, factors, plan, seen, "subject", told)
+        training = _through_the_model(settings, model, conds, objective, factors, plan)
+        return _trained(cls, settings, training, plan, seen, "subject", told)
 
 
 NODES = [SliderTrainText, SliderTrainImages, DreamBoothTrain]

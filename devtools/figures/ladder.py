@@ -1,7 +1,8 @@
-"""Four ways to the same dial, from the one that is there at once to the one that is trained on pictures."""
+"""Five ways to the same dial, from the one that is there at once to the one that is trained on pictures."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from .training import (
     pictures_of,
     prompt,
     render_in_parts,
+    silent,
     trained,
     turned,
 )
@@ -28,13 +30,6 @@ from .training import (
 # Kept apart from every seed that was used while the nodes were developed.
 NOISE_SEED, PAIR_SEED = 12_500_000, 96_004
 PAIRS = 16
-
-
-def silent(name: str) -> str:
-    """The prompt without the attribute: a slider of pictures is weaker than what the prompt says."""
-    from demo.portraits.captions import PRESENT
-
-    return prompt(name).replace(f"{PRESENT[name][0]}, ", "")
 
 
 def in_prompt(name: str) -> tuple[str, str]:
@@ -55,6 +50,13 @@ def plain_direction(lab: Any, name: str) -> Callable[[float], Any]:
     ((own, options),), (plus, minus) = lab.encode(prompt(name)), in_prompt(name)
     difference = lab.encode(plus)[0][0] - lab.encode(minus)[0][0]
     return lambda strength: [[own + strength * difference, options]]
+
+
+def behind_encoder(lab: Any, slider: dict[str, Tensor], strength: float, seeds: range, text: str) -> Tensor:
+    """Pictures with a slider in the text encoder, behind which both prompts are encoded."""
+    other, node = copy.copy(lab), pack("nodes.sliders").SliderLoRALoader
+    other.clip = node.execute(model=lab.model, slider=slider, strength=strength, clip=lab.clip).result[1]
+    return pictures(other, other.model, seeds, text)
 
 
 def attribute_pairs(lab: Any, name: str, n: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -79,6 +81,9 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
         def of_slider(slider: dict[str, Tensor], text: str) -> Callable[[float], Tensor]:
             return lambda strength: pictures(lab, slide(lab, slider, strength), seeds, text)
 
+        def of_encoder(slider: dict[str, Tensor], text: str) -> Callable[[float], Tensor]:
+            return lambda strength: behind_encoder(lab, slider, strength, seeds, text)
+
         for way, directed in (("plain direction", plain_direction), ("direction", direction)):
             started, moved = time.perf_counter(), directed(lab, name)
             moved(1.0)
@@ -87,6 +92,9 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
         slider, seconds = of_words(lab, name, **few)
         ways["words"] = seconds, of_slider(slider, prompt(name)), plain
         ways["words, silent prompt"] = seconds, of_slider(slider, silent(name)), unsaid
+        slider, seconds = of_words(lab, name, train="text encoder", **few)
+        ways["encoder"] = seconds, of_encoder(slider, prompt(name)), plain
+        ways["encoder, silent prompt"] = seconds, of_encoder(slider, silent(name)), unsaid
         with torch.inference_mode():
             before, after = attribute_pairs(lab, name, PAIRS)
             target = lab.encode(TARGET)

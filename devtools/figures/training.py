@@ -55,6 +55,19 @@ def prompt(name: str) -> str:
     )
 
 
+def silent(name: str) -> str:
+    """The prompt without the attribute."""
+    from demo.portraits.captions import PRESENT
+
+    return prompt(name).replace(f"{PRESENT[name][0]}, ", "")
+
+
+def with_room(name: str) -> str:
+    """The prompt at which a dial can go both ways. Make-up that is asked for is at the classifier's end at 0 already;
+    unasked, a third of the pictures have it."""
+    return silent(name) if name == "makeup" else prompt(name)
+
+
 possible_region = functools.cache(region_of)
 
 
@@ -112,7 +125,7 @@ def dial(
     strengths: tuple[float, ...],
 ) -> dict[str, Any]:  # fmt: skip
     """A slider at several strengths from the same noise. plain: the pictures without it."""
-    made = {s: pictures(lab, slide(lab, slider, s), seeds, prompt(name)) if s else plain for s in strengths}
+    made = {s: pictures(lab, slide(lab, slider, s), seeds, with_room(name)) if s else plain for s in strengths}
     return turned(judge, name, made)
 
 
@@ -141,8 +154,8 @@ def words(lab: Any, judge: Any, made: dict[str, tuple[dict[str, Tensor], float]]
 
     seeds, shipped, result = range(NOISE_SEED, NOISE_SEED + n), files(), {}
     for name, (slider, seconds) in made.items():
-        plain = pictures(lab, lab.model, seeds, prompt(name))
-        row: dict[str, Any] = {"prompt": prompt(name), "poles": poles(name), "seconds": seconds}
+        plain = pictures(lab, lab.model, seeds, with_room(name))
+        row: dict[str, Any] = {"prompt": with_room(name), "poles": poles(name), "seconds": seconds}
         row["trained"] = dial(lab, judge, name, slider, plain, seeds, STRENGTHS)
         if name in shipped:
             row["shipped"] = dial(lab, judge, name, load_file(shipped[name]), plain, seeds, FIVE)

@@ -16,7 +16,7 @@ from ..server.server import Server, ServerError, lay_out, leave_when_terminated
 from .browser import Browser, BrowserError
 
 # The folder in DIR, whether nodes are the page's elements, and the page's language.
-PAGES = (("", True, "en"), ("canvas", False, "en"), ("zh", True, "zh"), ("canvas-zh", False, "zh"))
+PAGES = (("", True, "en"), ("canvas", False, "en"), ("zh", True, "zh"))
 # Whether two letters look alike: then both are drawn as the box of a font that has neither.
 NO_LETTERS = """() => {
     const pen = Object.assign(document.createElement('canvas'), {width: 32, height: 32}).getContext('2d')

@@ -207,7 +207,7 @@ def batch_of(words: str) -> dict[str, Any]:
 def trained_by_text(label: str, positive: str, negative: str, steps: int, **inputs: Any) -> Take:
     """The strip of a slider from two texts, by what follows "a portrait of a person"."""
     texts = {"target": PERSON, "positive": f"{PERSON} {positive}", "negative": f"{PERSON} {negative}", "preserve": ""}
-    settings = {**TRAINING, **texts, "guidance": 2.0, "end_percent": 0.6, "width": SIZE, "height": SIZE}
+    settings = {**TRAINING, **texts, "guidance": 1.5, "end_percent": 0.6, "width": SIZE, "height": SIZE}
     train = node("SliderTrainText", **LOADED, clip=[CHECKPOINT, 1], **{**settings, "steps": steps, **inputs})
     return Take(label, added={TRAINED: train}, shows=TRAINED)
 

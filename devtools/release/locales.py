@@ -107,7 +107,7 @@ def main() -> int:
         command = [str(found.python), "-m", "devtools.release.locales", "--inside", str(found.comfyui)]
         variables = dict(os.environ, PYTHONUTF8="1")
         return subprocess.call(command + ["--check"] * options.check, cwd=ROOT, env=variables)
-    text = json.dumps(definitions(load_nodes(options.inside)), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(definitions(load_nodes(options.inside)), indent=1, ensure_ascii=False) + "\n"
     if options.check:
         same = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text
         if not same:

@@ -33,7 +33,7 @@ def test_a_slider_is_trained_then_swept_and_saved():
     loader = by_kind["CheckpointLoaderSimple"][0]
     assert [train[1][name] for name in ("model", "clip", "vae")] == [[loader, 0], [loader, 1], [loader, 2]]
     assert sweep["model"] == [loader, 0]
-    shown = INFO["SliderTrainText"]["input"]["required"]
+    shown = {**INFO["SliderTrainText"]["input"]["required"], **INFO["SliderTrainText"]["input"]["optional"]}
     texts = {"target", "positive", "negative", "seed"}
     for name, value in train[1].items():  # its settings are the node's own
         assert isinstance(value, list) or name in texts or value == shown[name][1]["default"], name

@@ -84,6 +84,41 @@ def test_a_slider_and_what_the_cores_nodes_make_of_it(server, kept):
     assert list(kept.glob("*.training")) == []
 
 
+def behind_a_clip(prompt, of):
+    for name in ("positive", "negative"):
+        prompt[name]["inputs"]["clip"] = of
+    return prompt
+
+
+def test_a_slider_in_the_text_encoder_in_our_loader_and_the_stock_one(server, kept):
+    """The model is not asked for it but for the strips; both prompts are encoded behind it, as by the core's loader."""
+    plain_latent = latent(server, plain())
+    train = trained(train="text encoder", show_every=100)
+    server.client.run(saved(train))
+    (file,) = kept.glob("core*.safetensors")
+    tensors = load_file(file)
+    assert all(name.startswith("lora_te_text_model_encoder_layers_") for name in tensors)
+    through = plain() | train
+    through["slider"] = node(
+        "SliderLoRALoader", model=["checkpoint", 0], clip=["checkpoint", 1], slider=["train", 0], lora_name="none",
+        strength=4.0, start_percent=0.2, end_percent=1.0, apply_to="both",
+    )  # fmt: skip
+    ours = latent(server, behind_a_clip(through, ["slider", 1]))
+    target = server.base / "models" / "loras" / "core.safetensors"
+    shutil.copy(file, target)
+    try:
+        stock = plain()
+        stock["slider"] = node(
+            "LoraLoader", model=["checkpoint", 0], clip=["checkpoint", 1], lora_name="core.safetensors",
+            strength_model=0.0, strength_clip=4.0,
+        )  # fmt: skip
+        assert torch.allclose(latent(server, behind_a_clip(stock, ["slider", 1])), ours, atol=1e-3)
+    finally:
+        target.unlink()
+    assert not torch.allclose(ours, plain_latent, atol=1e-2)
+    assert torch.equal(latent(server, plain()), plain_latent)
+
+
 BAD = {
     "no positive": ({"positive": " "}, ["positive has no text"]),
     "no negative": ({"negative": ""}, ["negative has no text"]),
@@ -103,6 +138,13 @@ BAD = {
     "range that is no number": ({"end_percent": math.nan}, ["leaves no noise levels"]),
     "layers": ({"layers": "some"}, ["layers"]),
     "width": ({"width": 4}, ["width is 4", "at least 8"]),
+    "what to train": ({"train": "vae"}, ["train"]),
+    "layers of a text encoder": (
+        {"train": "text encoder", "layers": "cross-attention"},
+        ["layers is 'cross-attention'", "this clip", "has none"],
+    ),
+    "rank of a text encoder": ({"train": "text encoder", "rank": 1000}, ["rank is 1000", "clip_l."]),
+    "no pole for a text encoder": ({"train": "text encoder", "positive": ""}, ["positive has no text"]),
 }
 
 

@@ -24,8 +24,8 @@ TRAINING = {
     "SliderTrainText": [
         ("model", "MODEL", *SOCKET), ("clip", "CLIP", *SOCKET), ("target", "STRING", "", None, None),
         ("positive", "STRING", "", None, None), ("negative", "STRING", "", None, None),
-        ("preserve", "STRING", "", None, None), ("guidance", FLOAT, 2.0, 0.01, 100.0),
-        *training(150, 0.002, 0.6, sized=True), *TO_GO_ON,
+        ("preserve", "STRING", "", None, None), ("guidance", FLOAT, 1.5, 0.01, 100.0),
+        *training(150, 0.002, 0.6, sized=True), *TO_GO_ON, ("train", "COMBO", "diffusion model", None, None),
     ],
     "SliderTrainImages": [
         ("model", "MODEL", *SOCKET), ("before", "LATENT", *SOCKET), ("after", "LATENT", *SOCKET),
@@ -41,11 +41,11 @@ TRAINING = {
     ],
 }  # fmt: skip
 TRAINING_ADVANCED = {
-    "prior", "rank", "alpha", "layers", "learning_rate", "batch_size", "start_percent", "end_percent", "width",
+    "prior", "train", "rank", "alpha", "layers", "learning_rate", "batch_size", "start_percent", "end_percent", "width",
     "height", "show_every", "cfg",
 }  # fmt: skip
 TRAINING_OPTIONAL = {
-    "SliderTrainText": {"slider", "vae"}, "SliderTrainImages": {"conditioning", "slider", "vae"},
+    "SliderTrainText": {"slider", "vae", "train"}, "SliderTrainImages": {"conditioning", "slider", "vae"},
     "DreamBoothTrain": {"class_latents", "slider", "vae"},
 }  # fmt: skip
 TRAINING_OUTPUTS = [("slider", "LORA_MODEL"), ("loss", "LOSS_MAP"), ("strip", "IMAGE")]

@@ -30,24 +30,24 @@ def moved(conditioning: Conditioning, clip: Any, positive: str, negative: str, s
                 "this and once the other way"
             )
     check_encoded(conditioning=conditioning)
-    plus, minus = (_encoded(clip, text) for text in (positive, negative))
+    plus, minus = (features(clip, clip.tokenize(text)) for text in (positive, negative))
     alike = plus.keys() == minus.keys() and all(_same(plus[key], minus[key]) for key in plus)
     check_poles_differ(alike, positive, negative)
 
-    def along(features: Any, key: str) -> Any:
-        given = isinstance(features, Tensor) and key in plus and key in minus  # some models need no text features
-        return along_texts(features, plus[key], minus[key], strength) if given else features
+    def along(own: Any, key: str) -> Any:
+        given = isinstance(own, Tensor) and key in plus and key in minus  # some models need no text features
+        return along_texts(own, plus[key], minus[key], strength) if given else own
 
     found = [
-        [along(features, FEATURES), {key: along(value, key) for key, value in options.items()}]
-        for features, options in conditioning
+        [along(own, FEATURES), {key: along(value, key) for key, value in options.items()}]
+        for own, options in conditioning
     ]
     return conditioning if strength == 0 else found
 
 
-def _encoded(clip: Any, text: str) -> dict[str, Tensor]:
-    """{name: features}"""
-    made = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True, return_dict=True)
+def features(clip: Any, tokens: Any) -> dict[str, Tensor]:
+    """{name: what a text encoder makes of tokens}, the names as in a conditioning."""
+    made = clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True)
     return {
         key: value
         for key, value in made.items()

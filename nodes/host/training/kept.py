@@ -109,7 +109,7 @@ def _bytes(value: Tensor) -> bytes:
 def _weights(training: Training) -> Iterator[Tensor]:
     """A little of each trained layer's weight, as it was loaded, and the strengths of what is patched onto it: pictures
     alone do not say which checkpoint they were trained on."""
-    weights = training.model.get_key_patches("diffusion_model.")
+    weights = training.model.get_key_patches()
     for layer in training.factors.layers:
         (weight, _), *patches = weights[f"{layer.path}.weight"]
         few = weight.flatten()
@@ -120,7 +120,9 @@ def _weights(training: Training) -> Iterator[Tensor]:
 def _state(training: Training) -> dict[str, Tensor]:
     found = {LOSSES: torch.tensor(training.losses, dtype=torch.float64), SCALE: torch.tensor(training.scale)}
     for name, parameter in training.factors.parameters.items():
-        own = training.optimiser.state[parameter]
+        own = training.optimiser.state.get(parameter)
+        if own is None:  # what the estimates do not depend on, such as a last layer that CLIP skip leaves out
+            continue
         found |= {f"{name}:{moment}": own[moment].detach().to("cpu", copy=True) for moment in MOMENTS}
         found[f"{name}:{STEP}"] = own[STEP].detach().to("cpu", copy=True)
     return found
@@ -131,6 +133,8 @@ def _moments(training: Training, kept: Mapping[str, Tensor]) -> dict[Any, dict[s
     states: dict[Any, dict[str, Tensor]] = {}
     with torch.inference_mode(False):
         for name, parameter in training.factors.parameters.items():
+            if f"{name}:{STEP}" not in kept:
+                continue
             own = {moment: kept[f"{name}:{moment}"].to(parameter.device, copy=True) for moment in MOMENTS}
             if any(value.shape != parameter.shape for value in own.values()):
                 raise ValueError(f"its {name!r} is of another size")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.lora
 import comfy.utils
 import torch
 from comfy.quant_ops import QuantizedTensor
@@ -21,7 +22,8 @@ BLOCK = re.compile(r"(?:^|\.)\w*(?:block|layer|refiner)s?\.\d+\.(?!\d+$)|^middle
 # What reads the text: the cross-attention, and in networks that treat words like cells of a picture the words' side.
 CROSS = re.compile(r"\.cross_attn\.|\.txt_attn\.|\.context_block\.attn\.|\.add_[qkv]_proj$|\.to_add_out$")
 TEXT = re.compile(r"^txt_|(?:^|\.)(?:txt|context|cap|text)_")
-SELF = re.compile(r"attn|attention|\.linear[12]$")  # the last: Flux's, attention and feed-forward in one
+SELF = re.compile(r"attn|[aA]ttention|\.linear[12]$")  # the last: Flux's, attention and feed-forward in one
+SEES = re.compile(r"(?:^|\.)(?:visual|vision)")  # the pictures' side of encoders that have one
 # What makes scales and shifts of the time, in transformers; a UNet's own is in its residual blocks (emb_layers).
 TIME = re.compile(r"(?:^|[._])(?:mod|modulation\w*|adaLN\w*|time\w*|label\w*|t_embedder|y_embedder)(?:[._]|$)")
 # Of a UNet's blocks: those that diffusers' residual blocks and their changes of size consist of.
@@ -64,17 +66,45 @@ def chosen(model: Any, choice: str, rank: int) -> list[Layer]:
         raise ValueError(
             f"layers is {choice!r}, of which this model ({type(network).__name__}) has none; choose all linear"
         )
+    check_trainable(found, network, rank, "model")
+    return found
+
+
+def chosen_of_text(clip: Any, choice: str, rank: int) -> list[Layer]:
+    """The layers of a CLIP that a choice means, in the blocks of all its text encoders: self-attention alone, or every
+    linear one. Names are kohya's where the host knows such of an encoder (CLIP-L, OpenCLIP-G, T5), else the host's own.
+
+    Raises ValueError as `chosen` does.
+    """
+    network, names = clip.cond_stage_model, _text_names(clip.cond_stage_model)
+    found = [
+        Layer(path, names.get(f"{path}.weight") or f"text_encoders.{path}", module)
+        for path, module in network.named_modules()
+        if features(module) is not None and BLOCK.search(path) and not SEES.search(path)
+        and (choice != "self-attention" or SELF.search(path))
+    ]  # fmt: skip
+    if choice == "cross-attention" or not found:
+        raise ValueError(
+            f"layers is {choice!r}, of which this clip ({type(network).__name__}) has none; choose all linear"
+        )
+    check_trainable(found, network, rank, "clip")
+    return found
+
+
+def check_trainable(found: list[Layer], network: torch.nn.Module, rank: int, what: str) -> None:
+    """Refuses layers that have no weight, a network with packed ones of another pack's, and a rank above the smallest
+    layer's. what: the input."""
     weightless = next((layer for layer in found if without_weight(layer.module)), None)
     if weightless is not None:
         raise ValueError(
-            f"model cannot be trained on: its layer {weightless.path!r} is of class "
+            f"{what} cannot be trained on: its layer {weightless.path!r} is of class "
             f"{type(weightless.module).__name__}, which has no weight that gradients could pass through; {TRAINABLE}"
         )
     packed = next(((name, weight) for name, weight in network.named_parameters() if _foreign(weight)), None)
     if packed is not None:
         name, weight = packed
         raise ValueError(
-            f"model cannot be trained on: its weight {name!r} is packed as {type(weight).__name__}, which has no way "
+            f"{what} cannot be trained on: its weight {name!r} is packed as {type(weight).__name__}, which has no way "
             f"back for gradients; {TRAINABLE}"
         )
     smallest = min(found, key=lambda layer: min(layer.sizes))
@@ -84,7 +114,6 @@ def chosen(model: Any, choice: str, rank: int) -> list[Layer]:
             f"rank is {rank}, more than the {largest} that the smallest layer ({smallest.path!r}, "
             f"{'x'.join(map(str, smallest.sizes))}) can hold; set rank to {largest} or less (usually 4 to 16)"
         )
-    return found
 
 
 def _foreign(weight: torch.Tensor) -> bool:
@@ -129,4 +158,17 @@ def _names(model: Any) -> dict[str, str]:
         ours.removesuffix(".weight"): f"lora_unet_{theirs.removesuffix('.weight').replace('.', '_')}"
         for theirs, ours in table.items()
         if theirs.endswith(".weight")
+    }
+
+
+def _text_names(network: torch.nn.Module) -> dict[str, str]:
+    """{weight: kohya's name of its layer}. One encoder alone is lora_te; of several each has its number, as in SDXL."""
+    found: dict[str, list[str]] = {}
+    for name, target in comfy.lora.model_lora_keys_clip(network, {}).items():
+        if isinstance(target, str) and name.startswith("lora_te"):
+            found.setdefault(target, []).append(name)
+    several = any(name.startswith("lora_te2_") for names in found.values() for name in names)
+    return {
+        target: next((name for name in names if name.startswith("lora_te_") != several), names[0])
+        for target, names in found.items()
     }

@@ -15,6 +15,7 @@ from .factors import Factors
 # a family needs more, the step that runs out of memory is tried with less. The host reckons 7.5 times as much where
 # attention is not computed in one go (a CPU), and a CPU's numbers are twice as long.
 IN_ONE_GO, IN_PARTS = (29.0, 3.6), (8.0, 1.0)
+KEPT_OF_A_LAYER = 16.0  # bytes of a text encoder's graph, for each number that a layer takes or gives
 FACTOR_COPIES = 4  # of each number: itself, its gradient, and Adam's two moments
 GIGABYTE = 1e9
 
@@ -54,6 +55,22 @@ def planned(model: Any, shape: Sequence[int], batch_size: int, factors: Factors)
     return least
 
 
+def planned_for_texts(clip: Any, tokens: int, factors: Factors) -> Plan:
+    """The same for texts that are in memory one at a time, at both signs. tokens: of the longest.
+
+    Raises ValueError where one does not fit.
+    """
+    graph = 2 * tokens * sum(sum(layer.sizes) for layer in factors.layers) * KEPT_OF_A_LAYER
+    needed, free = graph + FACTOR_COPIES * _size(factors), _free(clip.patcher)
+    if needed > free + clip.patcher.loaded_size():
+        raise ValueError(
+            f"training these text encoders needs about {needed / GIGABYTE:.1f} GB beside their weights, "
+            f"{free / GIGABYTE:.1f} GB are free: choose self-attention in layers, lower rank, or load them in fewer "
+            "bits (fp8)"
+        )
+    return Plan(1, False, needed, free)
+
+
 def _halves(count: int) -> list[int]:
     found = [count]
     while found[-1] > 1:
@@ -62,10 +79,13 @@ def _halves(count: int) -> list[int]:
 
 
 def _needed(model: Any, shape: Sequence[int], at_once: int, small: bool, factors: Factors) -> float:
-    numbers = sum(parameter.numel() * parameter.element_size() for parameter in factors.parameters.values())
     run = model.memory_required([2 * at_once, *shape])  # both signs
     kept, recomputed = multiples()
-    return run * (recomputed if small else kept) + FACTOR_COPIES * numbers
+    return run * (recomputed if small else kept) + FACTOR_COPIES * _size(factors)
+
+
+def _size(factors: Factors) -> float:
+    return sum(parameter.numel() * parameter.element_size() for parameter in factors.parameters.values())
 
 
 def multiples() -> tuple[float, float]:

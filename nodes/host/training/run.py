@@ -31,11 +31,8 @@ DYNAMIC_OUT_OF_MEMORY = "VRAM grow failed"  # what the host's dynamic memory say
 
 
 class Objective(Protocol):
-    """What is trained. states: [S, C, ...], where it is asked, in the model's internal latent space; given: all the
-    tensors that decide it."""
-
-    @property
-    def states(self) -> Tensor: ...
+    """What is trained. given: all the tensors that decide it. One of a diffusion model also has `states` [S, C, ...],
+    where it is asked, in the model's internal latent space."""
 
     @property
     def given(self) -> tuple[Tensor, ...]: ...
@@ -44,8 +41,9 @@ class Objective(Protocol):
         """What a step is about: `count` rows in each; all that is random comes from `rng`."""
         ...
 
-    def loss(self, model: Asked, *drawn: Tensor) -> Tensor:
-        """The mean over rows of what was drawn."""
+    def loss(self, model: Any, *drawn: Tensor) -> Tensor:
+        """The mean over rows of what was drawn. model: the network in training, as an `Asked` or another that knows
+        what the objective asks."""
         ...
 
 
@@ -93,13 +91,13 @@ class Training:
     def __post_init__(self) -> None:
         self._keeps_copies = False
         self.at_once = self.at_once or self.batch_size
-        self.scale = FLOAT16_SCALE if self.model.model.get_dtype_inference() == torch.float16 else 1.0
+        self.scale = self._first_scale()
         self.factors.to(self.model.load_device)  # before there is anything beside them
         self.optimiser = torch.optim.Adam(self.factors.parameters.values(), lr=self.learning_rate)
 
     @property
     def states(self) -> Tensor:
-        return self.objective.states
+        return self.objective.states  # type: ignore[attr-defined]
 
     def run(self, until: int, go_on: Callable[[], bool] = lambda: True) -> None:
         """Train on to a step, or to the first after which go_on says no. Raises Diverged, with the factors as the last
@@ -112,7 +110,22 @@ class Training:
         sigmas = torch.tensor([float(self.model.get_model_object("model_sampling").sigma_max), 0.0])
         guider.sample(empty, empty, TrainingSampler(self, until, go_on), sigmas, disable_pbar=True)
 
-    def step(self, asked: Asked) -> None:
+    def steps(self, asked: Any, network: Any, until: int, go_on: Callable[[], bool]) -> None:
+        """The same, once the network is loaded. network: that the factors' layers are named in."""
+        before = comfy.model_management.in_training
+        with torch.inference_mode(False), torch.enable_grad():
+            try:
+                comfy.model_management.in_training = True  # the host then leaves out what has no way back
+                with differentiable(network), fetched_again(self.model, network), self.factors.applied(network):
+                    while len(self.losses) < until:
+                        self.step(asked)
+                        if not go_on():
+                            break
+            finally:
+                comfy.model_management.in_training = before
+                self.optimiser.zero_grad(set_to_none=True)
+
+    def step(self, asked: Any) -> None:
         value = None
         while value is None:
             value = self._tried(asked)
@@ -123,7 +136,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         self.losses.append(value)
 
-    def _tried(self, asked: Asked) -> float | None:
+    def _tried(self, asked: Any) -> float | None:
         """The loss of the next step, with its gradients on the factors; None where it has to be tried another way."""
         try:
             value = self._backward(asked)
@@ -162,15 +175,20 @@ class Training:
         """How a step is computed, for the log."""
         return f"{self.at_once} of {self.batch_size} at once{', blocks recomputed' if self.small else ''}"
 
-    def _backward(self, asked: Asked) -> float:
+    def _first_scale(self) -> float:
+        return FLOAT16_SCALE if self.model.model.get_dtype_inference() == torch.float16 else 1.0
+
+    def _smaller(self, asked: Any) -> contextlib.AbstractContextManager[None]:
+        return recomputed(asked.model.diffusion_model, self.factors) if self.small else contextlib.nullcontext()
+
+    def _backward(self, asked: Any) -> float:
         """The loss of the next step, with its gradients, times `scale`, on the factors."""
         step = len(self.losses) + 1
         rng = torch.Generator().manual_seed((self.seed + 7919 * step) % 2**63)
         drawn = self.objective.drawn(rng, self.batch_size)
         copies = torch.autograd.graph.allow_mutation_on_saved_tensors if self._keeps_copies else contextlib.nullcontext
-        smaller = recomputed(asked.model.diffusion_model, self.factors) if self.small else contextlib.nullcontext()
         total = 0.0
-        with smaller:
+        with self._smaller(asked):
             for part in zip(*(each.split(self.at_once) for each in drawn), strict=True):
                 with copies():
                     loss = self.objective.loss(asked, *part) * (len(part[0]) / self.batch_size)
@@ -192,18 +210,7 @@ class TrainingSampler(comfy.samplers.Sampler):
 
     def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor,  # type: ignore[override]
                latent_image: Any = None, denoise_mask: Any = None, disable_pbar: bool = False) -> Tensor:  # fmt: skip
-        training, factors, network = self.training, self.training.factors, model_wrap.inner_model
-        before = comfy.model_management.in_training
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False):
             asked = Asked(model_wrap, extra_args["model_options"])
-            try:
-                comfy.model_management.in_training = True  # the host then leaves out what has no way back
-                with differentiable(network), fetched_again(training.model, network), factors.applied(network):
-                    while len(training.losses) < self.until:
-                        training.step(asked)
-                        if not self.go_on():
-                            break
-            finally:
-                comfy.model_management.in_training = before
-                training.optimiser.zero_grad(set_to_none=True)
+        self.training.steps(asked, model_wrap.inner_model, self.until, self.go_on)
         return noise

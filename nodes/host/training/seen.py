@@ -22,11 +22,12 @@ STEPS = 10  # of a picture
 @dataclass(frozen=True)
 class Dial:
     """strengths: of the strip's pictures, 0 among them; begin: of the ten steps, how many are over when the slider
-    joins; carrying: the MODEL with a LORA_MODEL at a strength for each picture."""
+    joins; carrying: the MODEL with a LORA_MODEL at a strength for each picture, and what it is asked by then, {"model",
+    "positive", "negative"} or those of them that change."""
 
     strengths: tuple[float, ...]
     begin: int
-    carrying: Callable[[dict[str, Tensor], tuple[float, ...]], Any]
+    carrying: Callable[[dict[str, Tensor], tuple[float, ...]], dict[str, Any]]
 
 
 class Seen:
@@ -54,7 +55,7 @@ class Seen:
         others = (*self.dial.strengths[:middle], *self.dial.strengths[middle + 1 :])
         # A state is the host's noise at its level, over no picture.
         noise = (self._begin / self._share).repeat(len(others), *[1] * (self._begin.ndim - 1))
-        made = self._run(self.dial.carrying(tensors, others), noise, self.sigmas[self.dial.begin :])
+        made = self._run(noise, self.sigmas[self.dial.begin :], **self.dial.carrying(tensors, others))
         return torch.cat([made[:middle], self._plain, made[middle:]])
 
     def _without(self) -> tuple[Tensor, Tensor]:
@@ -65,10 +66,11 @@ class Seen:
             if step == self.dial.begin:
                 states.append(state.detach().float().cpu().clone())
 
-        return self._run(self.model, noises(self.empty, [self.seed]), self.sigmas, keep), states[0]
+        return self._run(noises(self.empty, [self.seed]), self.sigmas, keep), states[0]
 
-    def _run(self, model: Any, noise: Tensor, sigmas: Tensor, callback: Any = None) -> Tensor:
-        return walk(model, self.positive, self.negative, self.cfg, noise, sigmas, self.seed, callback).cpu()
+    def _run(self, noise: Tensor, sigmas: Tensor, callback: Any = None, **carrying: Any) -> Tensor:
+        asked = {"model": self.model, "positive": self.positive, "negative": self.negative, **carrying}
+        return walk(**asked, cfg=self.cfg, noise=noise, sigmas=sigmas, seed=self.seed, callback=callback).cpu()
 
     def response(self, latents: Tensor) -> float:
         """How far the strip's outer pictures are from the one without the slider, as a share of that one's size."""

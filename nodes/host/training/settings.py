@@ -14,7 +14,7 @@ from torch import Tensor
 from ..run.latents import internal, picture_latent
 from ..run.patches import Use, check_unsteered
 from .factors import Factors
-from .layers import chosen
+from .layers import chosen, chosen_of_text
 
 LONGEST = 1_000_000  # steps
 
@@ -47,10 +47,12 @@ class Settings:
         if not (math.isfinite(self.alpha) and self.alpha > 0):
             raise ValueError(f"alpha is {self.alpha}; it must be a number above 0 (usually 1, or the rank)")
 
-    def factors(self, model: Any, slider: dict[str, Tensor] | None) -> Factors:
-        """What is trained. slider: to go on from."""
+    def factors(self, model: Any, slider: dict[str, Tensor] | None, clip: Any = None) -> Factors:
+        """What is trained: beside the model's layers, or where a clip is given beside its own. slider: to go on
+        from."""
         check_unsteered(model, Use.TRAINING)
-        factors = Factors(chosen(model, self.layers, self.rank), self.rank, self.alpha, self.seed)
+        of, choose = (model, chosen) if clip is None else (clip, chosen_of_text)
+        factors = Factors(choose(of, self.layers, self.rank), self.rank, self.alpha, self.seed)
         if slider is not None:
             factors.load(slider, "slider")
         return factors

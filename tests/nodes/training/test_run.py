@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import Counter
 from typing import Any
 
 import comfy.model_management
@@ -18,8 +19,10 @@ from training_runs import (
     BATCH,
     GUIDANCE,
     NEGATIVE,
+    PLUS,
     RANK,
     TARGET,
+    Listening,
     asked_by,
     estimate,
     same,
@@ -43,9 +46,11 @@ def bits(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.model.state_dict().items()}
 
 
-def by_hand(model: Any, conds: dict, x: torch.Tensor, sigma: torch.Tensor, plus: Any, minus: Any) -> torch.Tensor:
-    """Equation 8 with both signs, element by element. plus, minus: MODELs with the slider at 1 and −1."""
-    neutral = estimate(model, x, sigma, conds["target"])
+def by_hand(
+    model: Any, conds: dict, name: str, x: torch.Tensor, sigma: torch.Tensor, plus: Any, minus: Any
+) -> torch.Tensor:
+    """Equation 8 with both signs, of one text, element by element. plus, minus: MODELs with the slider at 1 and −1."""
+    own = estimate(model, x, sigma, conds[name])
     poles = [key for key in conds if key.startswith("plus")]
     direction = sum(
         estimate(model, x, sigma, conds[key]) - estimate(model, x, sigma, conds[key.replace("plus", "minus")])
@@ -53,28 +58,44 @@ def by_hand(model: Any, conds: dict, x: torch.Tensor, sigma: torch.Tensor, plus:
     ) / len(poles)
     errors = []
     for sign, carrying in ((1.0, plus), (-1.0, minus)):
-        goal = neutral + sign * GUIDANCE * direction
+        goal = own + sign * GUIDANCE * direction
         for i in range(len(x)):
-            scaled = goal[i] * neutral[i].double().norm() / goal[i].double().norm()
-            errors.append((estimate(carrying, x, sigma, conds["target"])[i] - scaled).square().mean())
+            scaled = goal[i] * own[i].double().norm() / goal[i].double().norm()
+            errors.append((estimate(carrying, x, sigma, conds[name])[i] - scaled).square().mean())
     return torch.stack(errors).mean()
 
 
 @pytest.mark.parametrize("preserved", [1, 3])
 @pytest.mark.parametrize("steps", [0, 4])
-def test_the_loss_is_equation_8_at_both_signs(model, preserved, steps):
+def test_the_loss_is_equation_8_at_both_signs_of_every_text(model, preserved, steps):
     conds = {"target": TARGET}
     conds |= {f"plus {i}": tiny_models.unet_cond(10 + i) for i in range(preserved)}
     conds |= {f"minus {i}": tiny_models.unet_cond(20 + i) for i in range(preserved)}
     run = training(model, conds)
     run.run(steps)
-    rng = torch.Generator().manual_seed(5)
     rows = run.objective.bank.drawn(torch.Generator().manual_seed(5), BATCH)
-    found = float(asked_by(run, lambda asked: run.objective.loss(asked, *run.objective.drawn(rng, BATCH)).detach()))
     tensors = run.factors.tensors()
     x, sigma = run.objective.bank.x[rows], run.objective.bank.sigma[rows]
-    expected = by_hand(model, conds, x, sigma, with_slider(model, tensors, 1.0), with_slider(model, tensors, -1.0))
-    assert found == pytest.approx(float(expected), rel=1e-4)
+    sides = with_slider(model, tensors, 1.0), with_slider(model, tensors, -1.0)
+    for which, name in enumerate(conds):
+        asked_for = torch.full((BATCH,), which)
+        found = float(asked_by(run, lambda asked, of=asked_for: run.objective.loss(asked, rows, of).detach()))
+        assert found == pytest.approx(float(by_hand(model, conds, name, x, sigma, *sides)), rel=1e-4), name
+
+
+@pytest.mark.parametrize("preserved", [1, 3])
+def test_a_step_is_about_one_text_target_and_poles_a_third_each(model, preserved):
+    conds = {"target": TARGET} | {f"{pole} {i}": PLUS for pole in ("plus", "minus") for i in range(preserved)}
+    objective, listening, counts = training(model, conds).objective, Listening(), Counter()
+    for seed in range(600):
+        (question,) = listening.hears(objective, seed, 4)
+        assert question.strengths.tolist() == [1.0] * 4 + [-1.0] * 4
+        assert torch.equal(question.x[:4], question.x[4:])
+        counts[question.name] += 1
+    assert counts.keys() == conds.keys()
+    for name in conds:
+        share = 1 / 3 if name == "target" else 1 / 3 / preserved
+        assert abs(counts[name] - 600 * share) < 4 * (600 * share) ** 0.5, name
 
 
 def test_a_steps_gradient_is_that_of_the_loss(model):

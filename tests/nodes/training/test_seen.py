@@ -25,7 +25,7 @@ EMPTY = torch.zeros(1, 4, 8, 8)
 
 def dial(model: Any, begin: int = 2, strengths: tuple[float, ...] = STRENGTHS) -> Dial:
     def carrying(tensors: dict, strengths: tuple[float, ...]) -> Any:
-        return with_slider(model, Slider(fit(model, None, tensors, "slider"), strengths, Window()))
+        return {"model": with_slider(model, Slider(fit(model, None, tensors, "slider"), strengths, Window()))}
 
     return Dial(strengths, begin, carrying)
 

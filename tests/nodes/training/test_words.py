@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from semantic_steering.nodes.host.training.words import conditionings, preserved
+from semantic_steering.nodes.host.training.words import batched, conditionings, preserved, texts
 
 
 class Clip:
@@ -18,15 +18,19 @@ class Clip:
         return [[torch.tensor(letters)[None, :, None], {"pooled_output": None}]]
 
 
-def texts(conds):
+def asked(*words):
+    return conditionings(Clip(), texts(*words))
+
+
+def read(conds):
     return {
         name: "".join(chr(int(letter)) for letter in cond[0][0].flatten() if letter) for name, cond in conds.items()
     }
 
 
 def test_each_preserved_text_stands_beside_both_poles():
-    conds = conditionings(Clip(), "person", " smiling person ", "serious person", "man\n\n woman \nman")
-    assert texts(conds) == {
+    conds = asked("person", " smiling person ", "serious person", "man\n\n woman \nman")
+    assert read(conds) == {
         "target": "person",
         "plus 0": "smiling person, man", "minus 0": "serious person, man",
         "plus 1": "smiling person, woman", "minus 1": "serious person, woman",
@@ -35,8 +39,8 @@ def test_each_preserved_text_stands_beside_both_poles():
 
 
 def test_without_any_the_poles_stand_alone():
-    conds = conditionings(Clip(), "", "old", "young", " \n")
-    assert texts(conds) == {"target": "", "plus 0": "old", "minus 0": "young"}
+    conds = asked("", "old", "young", " \n")
+    assert read(conds) == {"target": "", "plus 0": "old", "minus 0": "young"}
 
 
 @pytest.mark.parametrize(
@@ -50,9 +54,16 @@ def test_without_any_the_poles_stand_alone():
 )
 def test_bad_texts_are_refused(positive, negative, preserve, words):
     with pytest.raises(ValueError, match=words):
-        conditionings(Clip(), "person", positive, negative, preserve)
+        asked("person", positive, negative, preserve)
 
 
 def test_a_checkpoint_without_a_text_encoder_is_refused():
     with pytest.raises(ValueError, match="clip is empty"):
-        conditionings(None, "person", "old", "young", "")
+        conditionings(None, texts("person", "old", "young", ""))
+
+
+def test_encodings_of_one_text_are_the_rows_of_a_batch():
+    one, two = ([[torch.full((1, 4, 2), value), {"pooled_output": None, "guidance": 3.5}]] for value in (1.0, 2.0))
+    ((features, options),) = batched([one, two])
+    assert torch.equal(features, torch.cat([one[0][0], two[0][0]]))
+    assert options == {"pooled_output": None, "guidance": 3.5}
