@@ -15,6 +15,7 @@ from ..paths import file_to_write, folder_to_fill, write
 from . import advice as evaluate_advice
 from . import aim as evaluate_aim
 from . import context as evaluate_context
+from . import departures as evaluate_departures
 from . import editing as evaluate_editing
 from . import ladder as evaluate_ladder
 from . import sega as evaluate_sega
@@ -22,7 +23,7 @@ from . import sliders as evaluate_sliders
 from . import training as evaluate_training
 
 PROMPT = "a portrait of a person with no hat"
-PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders", "training", "ladder")
+PARTS = ("model", "edits", "context", "advice", "aim", "sega", "editing", "sliders", "training", "ladder", "departures")
 
 
 def steer(lab: Any, text: str, **settings: Any) -> Any:
@@ -49,6 +50,7 @@ def figures(out: Path | None, quick: bool, parts: Sequence[str] = PARTS) -> dict
         "sliders": lambda: evaluate_sliders.figures(lab, judge, out, quick),
         "training": lambda: evaluate_training.figures(lab, judge, out, quick),
         "ladder": lambda: evaluate_ladder.figures(lab, judge, quick),
+        "departures": lambda: evaluate_departures.figures(lab, judge, quick),
     }
     return {part: made[part]() for part in parts}
 

@@ -27,6 +27,7 @@ class TextObjective:
     def __init__(self, bank: Bank, preserved: int, guidance: float):
         self.bank, self.guidance, self.poles = bank, guidance, max(preserved, 1)
         self.answers = Answers(bank, self._frozen)
+        self.sized = of_size
 
     @property
     def names(self) -> list[str]:
@@ -47,15 +48,19 @@ class TextObjective:
         return rows, torch.multinomial(shares, 1, generator=rng).repeat(count)
 
     def loss(self, model: Asked, *drawn: Tensor) -> Tensor:
-        rows, asked_by = drawn
+        x, sigma, name, targets = self.goals(model, *drawn)
+        signs = torch.ones(len(x), device=model.device)
+        both = model.trained(torch.cat([x, x]), sigma.repeat(2), name, torch.cat([signs, -signs]))
+        return slider_loss(*both.chunk(2), *targets)
+
+    def goals(self, model: Asked, rows: Tensor, asked_by: Tensor) -> tuple[Tensor, Tensor, str, list[Tensor]]:
+        """(x [B, C, ...], sigma [B], the name to ask by, what the answers should be at +1 and at −1) of a step."""
         x, sigma, frozen = self.answers.asked(model, rows)
         which = int(asked_by[0])
         own, poles = frozen[:, which], frozen[:, 1:].movedim(1, 0)
         plus, minus = poles.chunk(2)
-        targets = [of_size(text_target(own, plus, minus, self.guidance, sign), own) for sign in (1.0, -1.0)]
-        signs = torch.ones(len(x), device=model.device)
-        both = model.trained(torch.cat([x, x]), sigma.repeat(2), self.names[which], torch.cat([signs, -signs]))
-        return slider_loss(*both.chunk(2), *targets)
+        targets = [self.sized(text_target(own, plus, minus, self.guidance, sign), own) for sign in (1.0, -1.0)]
+        return x, sigma, self.names[which], targets
 
     def _frozen(self, model: Asked, x: Tensor, sigma: Tensor) -> Tensor:
         """The frozen model's estimates by all names, [names, C, ...]. x: [1, C, ...]; sigma: [1]."""

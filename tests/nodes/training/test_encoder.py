@@ -42,15 +42,20 @@ def parts(clip: Any, text: str, tensors: dict | None = None, strength: float = 0
     patched = comfy.sd.load_lora_for_models(None, clip, dict(tensors), 0, strength)[1] if tensors else clip
     with torch.no_grad():
         ((features, options),) = patched.encode_from_tokens_scheduled(patched.tokenize(text))
-    return {"cond": features.double(), "pooled_output": options["pooled_output"].double()}
+    pooled = options["pooled_output"]
+    return {"cond": features.double()} | ({} if pooled is None else {"pooled_output": pooled.double()})
 
 
 def by_hand(clip: Any, words: dict[str, str], tensors: dict) -> float:
     """Each text at both signs, token by token; the empty one where it is."""
     plus, minus = (
-        {key: torch.stack([parts(clip, text)[key] for name, text in words.items() if name.startswith(pole)]).mean(0)
-         for key in ("cond", "pooled_output")}
-        for pole in ("plus", "minus")
+        [parts(clip, text) for name, text in words.items() if name.startswith(pole)] for pole in ("plus", "minus")
+    )
+    places = min(found["cond"].shape[1] for found in (*plus, *minus))  # Qwen's texts have the length that they have
+    plus, minus = (
+        {key: torch.stack([found[key][:, :places] if key == "cond" else found[key] for found in side]).mean(0)
+         for key in side[0]}
+        for side in (plus, minus)
     )  # fmt: skip
     errors = []
     for name, text in {**words, NOTHING: ""}.items():
@@ -60,7 +65,9 @@ def by_hand(clip: Any, words: dict[str, str], tensors: dict) -> float:
             for key, features in own.items():
                 goal = features.clone()
                 if name != NOTHING:
-                    moved = features + sign * GUIDANCE / 2 * (plus[key] - minus[key])
+                    moved, both = features.clone(), (slice(None), slice(min(places, features.shape[1])))
+                    along = plus[key] - minus[key]
+                    moved[both] += sign * GUIDANCE / 2 * (along[both] if key == "cond" else along)
                     goal = moved * features.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True)
                 unit = (plus[key] - minus[key]).square().mean()
                 errors.append(float((found[key] - goal).square().mean() / unit))
@@ -88,7 +95,7 @@ def test_it_learns_in_every_encoder(family):
     run.run(30)
     assert sum(run.losses[-6:]) < 0.7 * sum(run.losses[:6])
     moved = {name.split("_")[1] for name, value in run.factors.parameters.items() if "up" in name and value.any()}
-    assert moved == {"SD 1.5": {"te"}, "SDXL": {"te1", "te2"}, "Flux": {"te1", "te2"}}[family]
+    assert moved == {"SD 1.5": {"te"}, "SDXL": {"te1", "te2"}, "Flux": {"te1", "te2"}, "Z-Image": {"te"}}[family]
 
 
 def test_a_steps_gradient_is_that_of_the_loss():
@@ -135,6 +142,7 @@ def test_names_are_those_of_published_files():
     layer = "text_model_encoder_layers_0_self_attn_q_proj"
     assert f"lora_te_{layer}" in names["SD 1.5"]
     assert {f"lora_te1_{layer}", f"lora_te2_{layer}"} < names["SDXL"]
+    assert "lora_te_layers_0_self_attn_q_proj" in names["Z-Image"]
     assert {f"lora_te1_{layer}", "lora_te2_encoder_block_0_layer_0_SelfAttention_q"} < names["Flux"]
 
 
