@@ -43,7 +43,6 @@ from .training import noise_estimate as noise_estimate
 from .training import of_size as of_size
 from .training import pair_loss as pair_loss
 from .training import prior_loss as prior_loss
-from .training import relative_error as relative_error
 from .training import slider_loss as slider_loss
 from .training import squared_error as squared_error
 from .training import text_target as text_target

@@ -55,12 +55,6 @@ def squared_error(estimate: Tensor, target: Tensor) -> Tensor:
     return (estimate.float() - target.detach().float()).square().mean()
 
 
-def relative_error(estimate: Tensor, target: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
-    """The same as a share of the difference of two poles, ‖estimate − target‖²/N : ‖plus − minus‖²/M, so that errors
-    of quantities of different sizes can be added. plus, minus: of M elements, not equal."""
-    return squared_error(estimate, target) / squared_error(plus, minus)
-
-
 def slider_loss(at_plus: Tensor, at_minus: Tensor, target_plus: Tensor, target_minus: Tensor) -> Tensor:
     """Half of each sign's error. at_plus, at_minus: estimates for c_t by the model with the slider at 1 and −1, at the
     same x and σ (an antithetic pair: what does not depend on the sign is no gradient of a linear slider)."""

@@ -153,7 +153,7 @@ class SliderTrainText(io.ComfyNode):
             plan = planned_for_texts(clip, max(cond[0][0].shape[-2] for cond in conds.values()), factors)
             training: Training = EncoderTraining(
                 clip.patcher, {}, EncoderObjective(clip, texts, guidance), factors, settings.learning_rate,
-                settings.batch_size, settings.seed, at_once=plan.at_once, clip=clip,
+                settings.batch_size, settings.seed, at_once=plan.at_once, clip=clip, needed=plan.needed,
             )  # fmt: skip
         else:
             plan = planned(model, empty.shape[1:], batch_size, factors)

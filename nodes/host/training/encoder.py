@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
-from ....guidance_core import along_texts, check_guidance, relative_error
-from ..conditioning.direction import features
+from ....guidance_core import along_texts, check_guidance, squared_error
+from ..conditioning.checks import check_poles_differ
+from ..conditioning.direction import FEATURES, POOLED, features
 from ..page.progress import stop_if_cancelled
 from .factors import Factors
 from .noised import evenly
@@ -21,6 +24,7 @@ from .text import MINUS, PLUS, TARGET
 NOTHING = "nothing"
 # Of guidance: at 2, the node's default, ±1 is the whole difference of the poles, as Text Direction's.
 SHARE = 0.5
+APART = 1e-6  # of the features' square: what a text encoder's rounding makes of equal words is below
 Features = dict[str, Tensor]
 
 
@@ -35,7 +39,7 @@ class TooLittleMemoryForText(TooLittleMemory):
 
 @dataclass
 class Encoder:
-    """The text encoders in training. texts: {name: text}."""
+    """The text encoders in training, loaded. texts: {name: text}."""
 
     clip: Any
     factors: Factors
@@ -48,8 +52,16 @@ class Encoder:
     def trained(self, name: str, strength: float) -> Features:
         """What they give for a text, with the slider at a strength; gradients reach the factors alone."""
         stop_if_cancelled()
-        self.factors.strengths = torch.tensor([[strength]], device=self.clip.patcher.load_device)
-        return features(self.clip, self._tokens[name])
+        device, network = self.clip.patcher.load_device, self.clip.cond_stage_model
+        self.factors.strengths = torch.tensor([[strength]], device=device)
+        # As the host's encode_from_tokens, which would load the encoders anew, on the graph's memory.
+        network.reset_clip_options()
+        network.set_clip_options(
+            {"execution_device": device} | ({} if self.clip.layer_idx is None else {"layer": self.clip.layer_idx})
+        )
+        with comfy.model_management.cuda_device_context(device):
+            cond, pooled, *more = network.encode_token_weights(self._tokens[name])
+        return {FEATURES: cond, POOLED: pooled, **(more[0] if more else {})}
 
 
 class EncoderObjective:
@@ -61,23 +73,43 @@ class EncoderObjective:
     embeddings, as Text Sliders have it; departures: the length; the poles beside the target, without which the dial
     does little behind a prompt that says the attribute; and the empty text held, since a workflow encodes its negative
     with the same clip. It is not held where it is the target. Each error is a share of the difference of the poles, so
-    that features of different sizes count alike.
+    that features of different sizes count alike. Features that the poles have in common are held.
 
-    texts: {name: text}, by `words.texts`; guidance: η.
+    texts: {name: text}, by `words.texts`; guidance: η. Raises ValueError for texts that these encoders do not tell
+    apart, or whose places do not go together, and for encoders whose weights change along the run.
     """
 
     def __init__(self, clip: Any, texts: Mapping[str, str], guidance: float):
         check_guidance(guidance)
+        if clip.use_clip_schedule and clip.patcher.forced_hooks is not None:
+            raise ValueError(
+                "clip has hooks with a schedule (Set CLIP Hooks): its weights change along the run, and a slider is "
+                "trained on one state of them. Connect the clip from before them, or switch schedule_clip off"
+            )
+        _check_chunks({name: clip.tokenize(text) for name, text in texts.items()})
         self.texts = dict(texts) if not texts[TARGET].strip() else {**texts, NOTHING: ""}
         with torch.inference_mode(False), torch.no_grad():
             frozen = {name: _cloned(features(clip, clip.tokenize(text))) for name, text in self.texts.items()}
             self.plus, self.minus = _poles(frozen)
-            told_apart = [key for key, value in self.plus.items() if not torch.equal(value, self.minus[key])]
-            self.frozen = {name: {key: found[key] for key in told_apart} for name, found in frozen.items()}
+            self.frozen = {name: {key: found[key] for key in self.plus} for name, found in frozen.items()}
+            self.ones = self._ones()
             share = SHARE * guidance
             self.targets = {
                 sign: {name: self._moved(name, sign * share) for name in self.texts} for sign in (1.0, -1.0)
             }
+
+    def _ones(self) -> dict[str, float]:
+        """{key: the squared error that counts as 1}: the poles' difference; where there is none, their size times what
+        that difference is of it elsewhere."""
+        sizes = {
+            key: float((self.plus[key].square().mean() + self.minus[key].square().mean()) / 2) for key in self.plus
+        }
+        between = {key: float(squared_error(self.plus[key], self.minus[key])) for key in self.plus}
+        shares = {key: between[key] / sizes[key] for key in sizes if sizes[key] > 0}
+        apart = [share for share in shares.values() if share > APART]
+        check_poles_differ(not apart, self.texts[f"{PLUS} 0"], self.texts[f"{MINUS} 0"])
+        usual = sum(apart) / len(apart)
+        return {key: sizes[key] * (share if share > APART else usual) for key, share in shares.items()}
 
     def _moved(self, name: str, strength: float) -> Features:
         own = self.frozen[name]
@@ -98,9 +130,19 @@ class EncoderObjective:
         for name in (list(self.texts)[row] for row in drawn[0].tolist()):
             for sign, targets in self.targets.items():
                 found = model.trained(name, sign)
-                errors += [relative_error(found[key], target, self.plus[key], self.minus[key])
-                           for key, target in targets[name].items()]  # fmt: skip
+                errors += [squared_error(found[key], targets[name][key]) / one for key, one in self.ones.items()]
         return torch.stack(errors).mean()
+
+
+def _check_chunks(tokens: Mapping[str, Any]) -> None:
+    """Texts of different numbers of chunks (75 words in CLIP) have different encoders' words at one place."""
+    counts = {name: tuple(len(parts) for parts in of_text.values()) for name, of_text in tokens.items()}
+    if len(set(counts.values())) > 1:
+        longest = max(counts, key=lambda name: sum(counts[name]))
+        raise ValueError(
+            f"the text of {longest!r} is longer than the others, more than the 75 words that a text encoder reads at "
+            "once: shorten it, or train the diffusion model"
+        )
 
 
 def _cloned(found: Features) -> Features:
@@ -112,7 +154,7 @@ def _poles(frozen: Mapping[str, Features]) -> tuple[Features, Features]:
     sides = [[found for name, found in frozen.items() if name.startswith(f"{pole} ")] for pole in (PLUS, MINUS)]
     plus, minus = ({} for _ in sides)
     for key, first in sides[0][0].items():
-        axis = 1 if first.ndim > 2 else 0
+        axis = first.ndim - 2 if first.ndim > 2 else 0
         shortest = min(found[key].shape[axis] for side in sides for found in side)
         plus[key], minus[key] = (
             torch.stack([found[key].narrow(axis, 0, shortest) for found in side]).mean(0) for side in sides
@@ -122,14 +164,16 @@ def _poles(frozen: Mapping[str, Features]) -> tuple[Features, Features]:
 
 @dataclass
 class EncoderTraining(Training):
-    """Of `clip` instead of the diffusion model. One text is in memory at a time."""
+    """Of `clip` instead of the diffusion model. One text is in memory at a time. needed: bytes beside the weights."""
 
     clip: Any = None
+    needed: float = 0.0
+    _alone: bool = False  # whether other models were unloaded already
 
     def run(self, until: int, go_on: Callable[[], bool] = lambda: True) -> None:
         texts = self.objective.texts  # type: ignore[attr-defined]
         encoder = Encoder(self.clip, self.factors, texts)
-        self.clip.load_model(self.clip.tokenize(texts[TARGET]))
+        comfy.model_management.load_models_gpu([self.clip.patcher], memory_required=int(self.needed))
         self.steps(encoder, self.clip.cond_stage_model, until, go_on)
 
     def _first_scale(self) -> float:
@@ -139,4 +183,9 @@ class EncoderTraining(Training):
         return contextlib.nullcontext()
 
     def _ask_less(self) -> None:
-        raise TooLittleMemoryForText
+        if self._alone:
+            raise TooLittleMemoryForText
+        self._alone = True
+        management, patcher = comfy.model_management, self.clip.patcher
+        own = [loaded for loaded in management.current_loaded_models if loaded.model is patcher]
+        management.free_memory(math.inf, patcher.load_device, keep_loaded=own)

@@ -13,6 +13,7 @@ from comfy.weight_adapter.bypass import get_module_type_info
 from torch import Tensor, nn
 
 from ....guidance_core import low_rank_sum
+from ..lora.contents import TEXT_ENCODER
 from ..lora.fused_layers import called_as_layers
 from ..run.travelling import of_entries
 from .layers import Layer
@@ -58,6 +59,10 @@ class Factors:
         """
         own = self.tensors()
         missing, more = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+        in_encoder = [all(TEXT_ENCODER.search(name) for name in names) for names in (own, tensors)]
+        if in_encoder[0] != in_encoder[1]:
+            where = "text encoder" if in_encoder[1] else "diffusion model"
+            raise ValueError(f"{what} was trained in the {where}: set train to {where}, or disconnect it to begin anew")
         if missing or more:
             name = min(missing or more)
             raise ValueError(

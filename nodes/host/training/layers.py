@@ -22,8 +22,9 @@ BLOCK = re.compile(r"(?:^|\.)\w*(?:block|layer|refiner)s?\.\d+\.(?!\d+$)|^middle
 # What reads the text: the cross-attention, and in networks that treat words like cells of a picture the words' side.
 CROSS = re.compile(r"\.cross_attn\.|\.txt_attn\.|\.context_block\.attn\.|\.add_[qkv]_proj$|\.to_add_out$")
 TEXT = re.compile(r"^txt_|(?:^|\.)(?:txt|context|cap|text)_")
-SELF = re.compile(r"attn|[aA]ttention|\.linear[12]$")  # the last: Flux's, attention and feed-forward in one
-SEES = re.compile(r"(?:^|\.)(?:visual|vision)")  # the pictures' side of encoders that have one
+SELF = re.compile(r"attn|attention|\.linear[12]$")  # the last: Flux's, attention and feed-forward in one
+SEES = re.compile(r"(?:^|\.)(?:visual|vision|audio)")  # of encoders that see and hear too
+ATTENDS = re.compile(r"attn|[aA]ttention|\.mixer\.")  # of text encoders
 # What makes scales and shifts of the time, in transformers; a UNet's own is in its residual blocks (emb_layers).
 TIME = re.compile(r"(?:^|[._])(?:mod|modulation\w*|adaLN\w*|time\w*|label\w*|t_embedder|y_embedder)(?:[._]|$)")
 # Of a UNet's blocks: those that diffusers' residual blocks and their changes of size consist of.
@@ -81,7 +82,7 @@ def chosen_of_text(clip: Any, choice: str, rank: int) -> list[Layer]:
         Layer(path, names.get(f"{path}.weight") or f"text_encoders.{path}", module)
         for path, module in network.named_modules()
         if features(module) is not None and BLOCK.search(path) and not SEES.search(path)
-        and (choice != "self-attention" or SELF.search(path))
+        and (choice != "self-attention" or ATTENDS.search(path))
     ]  # fmt: skip
     if choice == "cross-attention" or not found:
         raise ValueError(

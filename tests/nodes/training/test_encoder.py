@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.hooks
 import comfy.model_management
 import comfy.sd
 import encoders
@@ -12,11 +13,12 @@ import pytest
 import tiny_models
 import torch
 from semantic_steering.nodes.host.lora.fitting import fit
+from semantic_steering.nodes.host.training import encoder as encoder_module
 from semantic_steering.nodes.host.training.encoder import NOTHING, Encoder, EncoderObjective, EncoderTraining
 from semantic_steering.nodes.host.training.factors import Factors
 from semantic_steering.nodes.host.training.frozen import differentiable
 from semantic_steering.nodes.host.training.kept import Kept
-from semantic_steering.nodes.host.training.layers import chosen_of_text
+from semantic_steering.nodes.host.training.layers import chosen, chosen_of_text
 from semantic_steering.nodes.host.training.memory import planned_for_texts
 from semantic_steering.nodes.host.training.words import texts
 from training_runs import same
@@ -243,11 +245,95 @@ def test_too_little_memory_is_said_before_the_first_step(monkeypatch):
         planned_for_texts(clip, 77, factors)
 
 
-def test_running_out_of_memory_says_what_to_lower(monkeypatch):
+class Fails:
+    """A forward pass that runs out of memory in its first calls."""
+
+    def __init__(self, clip: Any, times: int):
+        self.module = clip.cond_stage_model.clip_l.transformer
+        self.forward, self.left = self.module.forward, times
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            raise torch.OutOfMemoryError("made up")
+        return self.forward(*args, **kwargs)
+
+
+def test_out_of_memory_other_models_make_room_and_then_it_is_said(monkeypatch):
     clip = loaded()
+    run, asked = training(clip), []
+    monkeypatch.setattr(comfy.model_management, "free_memory", lambda size, *_, **__: asked.append(size))
+    monkeypatch.setattr(clip.cond_stage_model.clip_l.transformer, "forward", Fails(clip, 1))
+    run.run(1)
+    assert len(run.losses) == 1 and asked[-1] == float("inf")
+    monkeypatch.undo()
     run = training(clip)
-    monkeypatch.setattr(
-        clip.cond_stage_model.clip_l.transformer, "forward", tiny_models.out_of_memory_at(1, lambda *a, **k: None)
-    )
+    monkeypatch.setattr(clip.cond_stage_model.clip_l.transformer, "forward", Fails(clip, 10))
     with pytest.raises(ValueError, match="too little memory for one text"):
         run.run(1)
+
+
+def test_a_clip_whose_weights_change_along_the_run_is_refused():
+    clip = loaded()
+    clip.patcher.forced_hooks, clip.use_clip_schedule = comfy.hooks.HookGroup(), True
+    with pytest.raises(ValueError, match="clip has hooks with a schedule"):
+        EncoderObjective(clip, WORDS, GUIDANCE)
+    clip.use_clip_schedule = False
+    EncoderObjective(clip, WORDS, GUIDANCE)
+
+
+@pytest.mark.parametrize("longer", ["target", "plus 0"])
+def test_texts_of_different_numbers_of_chunks_are_refused(longer):
+    """In SD 3 the words of CLIP would be paired with those of T5."""
+    words = texts("a person", "an old person", "a young person", "")
+    words[longer] += ", hat" * 80
+    with pytest.raises(ValueError, match=f"the text of '{longer}' is longer than the others"):
+        EncoderObjective(loaded(), words, GUIDANCE)
+
+
+def test_poles_that_differ_by_rounding_alone_are_refused(monkeypatch):
+    clip = loaded()
+    own = encoder_module.features
+    words = {"target": "a person", "plus 0": "an old person", "minus 0": "young"}
+
+    def noisy(clip: Any, tokens: Any) -> dict[str, torch.Tensor]:
+        found = own(clip, clip.tokenize("an old person"))
+        return {key: value + 1e-6 * torch.randn(value.shape) for key, value in found.items()}
+
+    monkeypatch.setattr(encoder_module, "features", noisy)
+    with pytest.raises(ValueError, match="are the same to this model"):
+        EncoderObjective(clip, words, GUIDANCE)
+
+
+def test_what_the_poles_have_in_common_is_held_as_closely_as_the_rest_is_moved(monkeypatch):
+    own = encoder_module.features
+    alike = own(loaded(), loaded().tokenize("a person"))["pooled_output"]
+    monkeypatch.setattr(
+        encoder_module, "features", lambda clip, tokens: own(clip, tokens) | {"pooled_output": alike.clone()}
+    )
+    objective = EncoderObjective(loaded(), WORDS, GUIDANCE)
+    size = {key: float(objective.plus[key].square().mean()) for key in objective.ones}
+    assert objective.ones["pooled_output"] / size["pooled_output"] == pytest.approx(
+        objective.ones["cond"] / size["cond"], rel=0.1
+    )
+    for targets in objective.targets.values():
+        for found in targets.values():
+            torch.testing.assert_close(found["pooled_output"], alike)
+
+
+def test_the_places_of_a_text_are_the_last_axis_but_one():
+    """HiDream's Llama gives all its layers, [B, layers, T, D]."""
+    frozen = {f"{pole} {i}": {"conditioning_llama3": torch.full((1, 3, tokens, 2), value)}
+              for i, tokens in enumerate((9, 7)) for pole, value in (("plus", 2.0), ("minus", 1.0))}  # fmt: skip
+    plus, minus = encoder_module._poles(frozen)
+    assert plus["conditioning_llama3"].shape == minus["conditioning_llama3"].shape == (1, 3, 7, 2)
+
+
+def test_going_on_from_a_slider_of_the_other_kind_says_what_to_set():
+    clip, model = loaded(), tiny_models.unet_model()
+    in_clip = Factors(chosen_of_text(clip, "all", RANK), RANK, ALPHA, 3)
+    in_model = Factors(chosen(model, "all", RANK), RANK, ALPHA, 3)
+    with pytest.raises(ValueError, match="trained in the text encoder: set train to text encoder"):
+        in_model.load(in_clip.tensors(), "slider")
+    with pytest.raises(ValueError, match="trained in the diffusion model: set train to diffusion model"):
+        in_clip.load(in_model.tensors(), "slider")
