@@ -61,6 +61,9 @@ def tried(
     return Outcome("ran", bits=tuple(check["bits"] for check in checks))
 
 
+KNOWN = ("ValueError", "OSError", "FileNotFoundError", "Diverged", "TooLittleMemory", "TooLittleMemoryForText")
+
+
 def _failed(message: dict[str, Any], names: set[str], places: tuple[str, ...]) -> Outcome:
     text = f"{message['exception_type']}: {message['exception_message'].strip()}"
     words = f"{message['node_type']}: {text}"
@@ -70,7 +73,7 @@ def _failed(message: dict[str, Any], names: set[str], places: tuple[str, ...]) -
     if not any(ours):
         return Outcome("fails in the host", words, raised=raised)
     said = text.partition(": ")[2]
-    known = message["exception_type"].rpartition(".")[2] in ("ValueError", "OSError", "FileNotFoundError")
+    known = message["exception_type"].rpartition(".")[2] in KNOWN
     if ours[-1] and known and len(said) > 20 and any(re.search(rf"(?<!\w){name}(?!\w)", said) for name in names):
         return Outcome("refused in words", words)
     return Outcome("an error without words", words + "\n" + "".join(message["traceback"][-3:]), raised=raised)

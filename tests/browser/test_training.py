@@ -74,4 +74,4 @@ def test_finish_now_says_where_nothing_trains(browser, trainer):
 def test_the_button_is_not_in_the_saved_workflow(browser, trainer):
     node, _ = trainer
     saved = browser.evaluate("id => app.graph.getNodeById(id).serialize().widgets_values", node)
-    assert saved[-1] == 5.0 and LABEL not in saved and "finish" not in saved
+    assert saved[-2:] == [5.0, "diffusion model"] and LABEL not in saved and "finish" not in saved

@@ -17,6 +17,7 @@ from .factors import Factors
 from .layers import chosen, chosen_of_text
 
 LONGEST = 1_000_000  # steps
+LARGEST = 1e6  # of a latent; its square is a number in float32
 
 
 @dataclass(frozen=True)
@@ -83,4 +84,10 @@ def picture_batch(model: Any, latent: dict, name: str) -> Tensor:
     samples = picture_latent(model, latent, name, "trained on")
     if not len(samples):
         raise ValueError(f"{name} holds no pictures; connect a batch of them, from VAE Encode")
+    largest = float(samples.abs().max())
+    if largest > LARGEST:
+        raise ValueError(
+            f"{name} holds values of up to {largest:.3g}, latents of pictures are below 100: nothing can be learnt "
+            "from them. Connect a VAE Encode"
+        )
     return internal(model, samples)

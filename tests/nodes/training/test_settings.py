@@ -73,7 +73,8 @@ def test_pictures_are_taken_into_the_models_own_space():
 @pytest.mark.parametrize(
     ("samples", "words"),
     [(torch.randn(2, 16, 8, 8), "before has 16 channels, this model's latents have 4.*another model family"),
-     (torch.full((2, 4, 8, 8), math.nan), "before holds NaN"), (torch.randn(0, 4, 8, 8), "before holds no pictures")],
+     (torch.full((2, 4, 8, 8), math.nan), "before holds NaN"), (torch.randn(0, 4, 8, 8), "before holds no pictures"),
+     (torch.full((2, 4, 8, 8), -1e30), r"before holds values of up to 1e\+30.*Connect a VAE Encode")],
 )  # fmt: skip
 def test_pictures_that_are_none_are_refused(samples, words):
     with pytest.raises(ValueError, match=words):
