@@ -8,7 +8,6 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..guidance_core import Window, check_guidance, check_prior_weight
-from .host.conditioning.checks import check_clip
 from .host.lora.clip import patched_clip
 from .host.lora.fitting import fit
 from .host.page.messages import message
@@ -141,12 +140,11 @@ class SliderTrainText(io.ComfyNode):
             steps, rank, alpha, layers, learning_rate, batch_size, start_percent, end_percent, show_every, seed
         )
         check_guidance(guidance)
-        check_clip(clip)
         empty = empty_latent(model, width, height)
-        of_clip = train == TRAINED[1]
-        factors = settings.factors(model, slider, clip if of_clip else None)
         texts = words.texts(target, positive, negative, preserve)
         conds = words.conditionings(clip, texts)
+        of_clip = train == TRAINED[1]
+        factors = settings.factors(model, slider, clip if of_clip else None)
         dial = _encoder_dial(model, clip, target) if of_clip else _dial(model, *SLIDER_DIAL)
         seen = Seen(model, conds[TARGET], words.encoded(clip, ""), cfg, empty, seed, vae, dial)
         if of_clip:

@@ -61,7 +61,7 @@ def tried(
     return Outcome("ran", bits=tuple(check["bits"] for check in checks))
 
 
-KNOWN = ("ValueError", "OSError", "FileNotFoundError", "Diverged", "TooLittleMemory", "TooLittleMemoryForText")
+KNOWN = ("ValueError", "OSError", "FileNotFoundError", "Diverged", "TooLittleMemory")
 
 
 def _failed(message: dict[str, Any], names: set[str], places: tuple[str, ...]) -> Outcome:

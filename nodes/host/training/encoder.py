@@ -28,15 +28,6 @@ APART = 1e-6  # of the features' square: what a text encoder's rounding makes of
 Features = dict[str, Tensor]
 
 
-class TooLittleMemoryForText(TooLittleMemory):
-    def __init__(self) -> None:
-        ValueError.__init__(
-            self,
-            "there is too little memory for one text and its way back through the text encoders: choose self-attention "
-            "in layers, lower rank, or load the text encoders in fewer bits (fp8)",
-        )
-
-
 @dataclass
 class Encoder:
     """The text encoders in training, loaded. texts: {name: text}."""
@@ -184,7 +175,10 @@ class EncoderTraining(Training):
 
     def _ask_less(self) -> None:
         if self._alone:
-            raise TooLittleMemoryForText
+            raise TooLittleMemory(
+                "one text and its way back through the text encoders: choose self-attention in layers, lower rank, or "
+                "load the text encoders in fewer bits (fp8)"
+            )
         self._alone = True
         management, patcher = comfy.model_management, self.clip.patcher
         own = [loaded for loaded in management.current_loaded_models if loaded.model is patcher]

@@ -58,14 +58,10 @@ class Diverged(ValueError):
 
 
 class TooLittleMemory(ValueError):
-    """Not even the smallest part of a step fits."""
+    """Not even the smallest part of a step fits. what: that part, and what to change."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "there is too little memory for one step of training, even picture by picture and with all blocks computed "
-            "twice: lower width and height, choose self-attention in layers, lower rank, or load the model in fewer "
-            "bits (fp8)"
-        )
+    def __init__(self, what: str):
+        super().__init__(f"there is too little memory for {what}")
 
 
 @dataclass
@@ -167,7 +163,10 @@ class Training:
         elif not self.small:
             self.small = True
         else:
-            raise TooLittleMemory
+            raise TooLittleMemory(
+                "one step of training, even picture by picture and with all blocks computed twice: lower width and "
+                "height, choose self-attention in layers, lower rank, or load the model in fewer bits (fp8)"
+            )
         logger.info("out of memory: training goes on with %s", self.way)
 
     @property
