@@ -72,39 +72,12 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Dial:
-    """One slider. texts: η, how many times the prompts' difference a strength of 1 adds; pictures: κ, how much of the
-    difference of a portrait's two pictures."""
-
-    attribute: str
-    texts: float = 1.5
-    pictures: float = 0.12
-
-
-@dataclass(frozen=True)
-class Sliders:
-    """Low-rank directions on the finished checkpoint, one an attribute."""
-
-    dials: tuple[Dial, ...] = (Dial("smile"), Dial("gray_hair", 1.5, 0.4), Dial("glasses"), Dial("makeup"))
-    rank: int = 4
-    strongest: float = 2.0  # trained on all strengths up to this, in both directions
-    portraits: int = 768
-    steps: int = 400
-    batch: int = 12
-    learning_rate: float = 2e-3
-    warm_up: int = 20
-    empty_captions: float = 0.3  # the slider also acts on the unconditional branch
-    seed: int = 5
-
-
-@dataclass(frozen=True)
 class Config:
     renders: Renders = field(default_factory=Renders)
     vae: VAE = field(default_factory=VAE)
     text: Text = field(default_factory=Text)
     model: Model = field(default_factory=Model)
     judge: Judge = field(default_factory=Judge)
-    sliders: Sliders = field(default_factory=Sliders)
 
 
 CONFIG = Config()

@@ -26,12 +26,14 @@ class Laboratory:
         loaded: Any = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_vae=True, output_clip=True)
         self.model, self.clip, self.vae = loaded[:3]
 
+    @torch.no_grad()
     def encode(self, texts: str | list[str]) -> list:
         """One conditioning; for a list, one whose batch entries are the texts."""
         texts = [texts] if isinstance(texts, str) else texts
         conds = [self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))[0] for text in texts]
         return [[torch.cat([cond[0] for cond in conds]), conds[0][1]]]
 
+    @torch.no_grad()
     def latents(
         self, seeds: list[int], positive: list, model: Any = None, cfg: float = CFG, steps: int = STEPS,
         sampler: str = SAMPLER, scheduler: str = SCHEDULER,
@@ -46,6 +48,7 @@ class Laboratory:
             empty.repeat(len(seeds), 1, 1, 1), disable_pbar=True, seed=seeds[0],
         )  # fmt: skip
 
+    @torch.no_grad()
     def pictures(
         self, seeds: list[int], positive: list, model: Any = None, cfg: float = CFG, steps: int = STEPS,
         sampler: str = SAMPLER, scheduler: str = SCHEDULER,

@@ -1,4 +1,5 @@
-"""What each departure from the authors' training of sliders gives: the slider without it, and after fewer steps."""
+"""What each departure from the authors' training of sliders gives: the slider without it, and after fewer steps; and
+what a slider in the text encoder would be, trained through the diffusion model."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from .editing import pack
+from .ladder import behind_encoder
 from .sliders import slide
-from .training import FIVE, of_words, pictures, prompt, turned
+from .through import of_encoder_through_model
+from .training import FIVE, of_words, pictures, prompt, silent, turned
 
 # Kept apart from every seed that was used while the nodes were developed.
 NOISE_SEED = 12_600_000
@@ -100,4 +103,21 @@ def figures(lab: Any, judge: Any, quick: bool) -> dict[str, Any]:
             }
             for way, (slider, seconds) in made.items()
         }  # fmt: skip
+        result[name] |= in_encoder(lab, judge, name, seeds, few)
     return result
+
+
+def in_encoder(lab: Any, judge: Any, name: str, seeds: range, few: dict[str, Any]) -> dict[str, Any]:
+    """A slider in the text encoder by both ways, on the prompt that says the attribute and on one that does not."""
+    made = {
+        "encoder": of_words(lab, name, train="text encoder", **few),
+        "encoder through model": of_encoder_through_model(lab, name, **few),
+    }
+    return {
+        f"{way}{more}": {
+            "seconds": seconds,
+            **turned(judge, name, {s: behind_encoder(lab, slider, s, seeds, text) for s in FIVE}),
+        }
+        for way, (slider, seconds) in made.items()
+        for text, more in ((prompt(name), ""), (silent(name), ", silent prompt"))
+    }

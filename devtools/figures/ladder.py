@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demo.sliders import TARGET
+
 from .editing import pack
 from .sliders import slide
 from .training import (
     FIVE,
     NAMES,
-    TARGET,
     encoded,
     of_words,
     pictures,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demo.sliders import FILES
+
 from .editing import pack
 
 # Kept apart from every seed that was used while the sliders were developed.
@@ -23,14 +25,6 @@ def prompt(name: str) -> str:
     from demo.portraits.captions import PRESENT
 
     return f"a portrait of a woman with {PRESENT[name][0]}, straight hair, no beard and no hat"
-
-
-def files() -> dict[str, Path]:
-    """{attribute: slider file}, in the order of their training."""
-    from demo.config import CONFIG
-    from demo.training.sliders import FOLDER
-
-    return {dial.attribute: FOLDER / f"{dial.attribute}.safetensors" for dial in CONFIG.sliders.dials}
 
 
 def slide(lab: Any, slider: dict[str, Tensor], strength: float, start_percent: float = 0.2) -> Any:
@@ -147,7 +141,7 @@ def plot(result: dict[str, list[dict[str, float]]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(6.4, 5.4), dpi=110, sharex=True)
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(6.4, 5.0), dpi=90, sharex=True)
     for marker, (name, rows) in zip("osD^", result.items(), strict=False):
         starts = [row["start_percent"] for row in rows]
         above.plot(starts, [100 * row["as_asked"] for row in rows], marker=marker, label=name.replace("_", " "))
@@ -162,7 +156,7 @@ def plot(result: dict[str, list[dict[str, float]]], file: Path) -> None:
         axes.axvline(0.2, color="gray", linestyle=":")
         axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(file, pil_kwargs={"quality": 65, "method": 6})
+    figure.savefig(file, pil_kwargs={"quality": 45, "method": 6})
     pyplot.close(figure)
 
 
@@ -170,9 +164,9 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     """The evaluation page's figures about sliders; out: the folder for the curve."""
     seeds = [first + i for first in NOISE_SEEDS for i in range(2 if quick else 32)]
     result = {
-        "prompts": {name: prompt(name) for name in files()},
-        "dial": {name: dial(lab, judge, name, file, seeds) for name, file in files().items()},
-        "delayed": {name: delayed(lab, judge, name, file, seeds[len(seeds) // 2 :]) for name, file in files().items()},
+        "prompts": {name: prompt(name) for name in FILES},
+        "dial": {name: dial(lab, judge, name, file, seeds) for name, file in FILES.items()},
+        "delayed": {name: delayed(lab, judge, name, file, seeds[len(seeds) // 2 :]) for name, file in FILES.items()},
     }
     if out is not None:
         plot(result["delayed"], out / "sliders-delayed.webp")

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from demo.sliders import TARGET, poles
+
 from .editing import pack
-from .sliders import STRENGTHS, files, outside_error, rank_correlations, slide
+from .sliders import STRENGTHS, outside_error, rank_correlations, slide
 from .sliders import possible_region as region_of
 from .subject import CLASS, INSTANCE, marked, marked_person
 
@@ -21,12 +23,12 @@ from .subject import CLASS, INSTANCE, marked, marked_person
 NOISE_SEED, COMPOSED_SEED, PRESERVE_SEED = 12_000_000, 12_100_000, 12_200_000
 GAP_SEED, SUBJECT_SEED = 12_300_000, 12_400_000
 PAIR_SEED, RENDER_SEED, PERSON_SEED = 96_001, 96_002, 96_003
-TARGET = "a portrait of a person"
 NAMES = ("smile", "glasses", "gray_hair", "hat", "makeup")
 COMPOSED = ("smile", "glasses", "makeup", "gray_hair", "beard", "bangs", "curls", "male")  # all can be judged together
 COMPOSED_PROMPT = f"{TARGET} with no hat"
 COPIES = 50
-PRESERVED = {"nothing": "", "curls and straight hair": "curls\nstraight hair", "a woman and a man": "a woman\na man"}
+LATE = 0.8  # what the demo's sliders are trained to
+PRESERVED = {"nothing": "", "no beard": "no beard"}
 PAIR_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"learning_rate": 0.005})
 SUBJECT_SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -71,15 +73,6 @@ def with_room(name: str) -> str:
 possible_region = functools.cache(region_of)
 
 
-def poles(name: str) -> tuple[str, str]:
-    """(positive, negative) of Train Slider (Text)."""
-    from demo.portraits.captions import ABSENT, PRESENT
-
-    if name == "male":
-        return "a portrait of a man", "a portrait of a woman"
-    return f"{TARGET} with {PRESENT[name][0]}", f"{TARGET} with {ABSENT[name][0]}"
-
-
 def trained(node: str, *given: Any, **settings: Any) -> tuple[dict[str, Tensor], float]:
     """(slider, seconds) of a node that trains, at its defaults but for `settings`."""
     started = time.perf_counter()
@@ -92,13 +85,11 @@ def of_words(lab: Any, name: str, **settings: Any) -> tuple[dict[str, Tensor], f
     return trained("SliderTrainText", lab.model, lab.clip, TARGET, *poles(name), **SIZE, **settings)
 
 
-@torch.no_grad()
 def pictures(lab: Any, model: Any, seeds: Sequence[int], text: str) -> Tensor:
     """[N, 3, 128, 128]"""
     return pictures_of(lab, model, seeds, lab.encode(text))
 
 
-@torch.no_grad()
 def pictures_of(lab: Any, model: Any, seeds: Sequence[int], positive: Any) -> Tensor:
     parts = [lab.pictures(list(seeds[i : i + BATCH]), positive, model) for i in range(0, len(seeds), BATCH)]
     return torch.cat(parts)
@@ -149,42 +140,37 @@ def turned(judge: Any, name: str, made: dict[float, Tensor]) -> dict[str, Any]:
 
 
 def words(lab: Any, judge: Any, made: dict[str, tuple[dict[str, Tensor], float]], n: int) -> dict[str, Any]:
-    """Sliders from words beside the shipped ones, which were trained on renders. made: {name: (slider, seconds)}."""
-    from safetensors.torch import load_file
-
-    seeds, shipped, result = range(NOISE_SEED, NOISE_SEED + n), files(), {}
+    """Sliders from words. made: {name: (slider, seconds)}."""
+    seeds, result = range(NOISE_SEED, NOISE_SEED + n), {}
     for name, (slider, seconds) in made.items():
         plain = pictures(lab, lab.model, seeds, with_room(name))
-        row: dict[str, Any] = {"prompt": with_room(name), "poles": poles(name), "seconds": seconds}
-        row["trained"] = dial(lab, judge, name, slider, plain, seeds, STRENGTHS)
-        if name in shipped:
-            row["shipped"] = dial(lab, judge, name, load_file(shipped[name]), plain, seeds, FIVE)
-        result[name] = row
+        result[name] = {
+            "prompt": with_room(name), "poles": poles(name), "seconds": seconds,
+            **dial(lab, judge, name, slider, plain, seeds, STRENGTHS),
+        }  # fmt: skip
     return result
 
 
 def preserve(lab: Any, judge: Any, plain_slider: dict[str, Tensor], n: int, **settings: Any) -> dict[str, Any]:
-    """Gray hair that brings or takes curls, with and without texts that should stay."""
+    """Men that come with beards, with and without a text that should stay."""
     from demo.portraits.attributes import INDEX
 
-    seeds, curls, gray, result = range(PRESERVE_SEED, PRESERVE_SEED + n), INDEX["curls"], INDEX["gray_hair"], {}
-    text = "a portrait of a woman with gray hair, no beard and no hat"
-    before = judge.logits(pictures(lab, lab.model, seeds, text))
+    seeds, beard, male, result = range(PRESERVE_SEED, PRESERVE_SEED + n), INDEX["beard"], INDEX["male"], {}
+    before = judge.logits(pictures(lab, lab.model, seeds, COMPOSED_PROMPT))
     for title, lines in PRESERVED.items():
-        slider, seconds = of_words(lab, "gray_hair", preserve=lines, **settings) if lines else (plain_slider, None)
+        slider, seconds = of_words(lab, "male", preserve=lines, **settings) if lines else (plain_slider, None)
         row: dict[str, Any] = {"seconds": seconds}
-        for strength in (-1.0, 1.0):
-            after = judge.logits(pictures(lab, slide(lab, slider, strength), seeds, text))
-            both = known(before > 0)[:, curls] & known(after > 0)[:, curls]
-            flipped = (before[:, curls] > 0) != (after[:, curls] > 0)
+        for strength in (1.0, 2.0):
+            after = judge.logits(pictures(lab, slide(lab, slider, strength), seeds, COMPOSED_PROMPT))
+            lacked = known(before > 0)[:, beard] & known(after > 0)[:, beard] & (before[:, beard] <= 0)
             row[f"{strength:g}"] = {
-                "gray": float((after[:, gray] > 0).float().mean()), "judged": int(both.sum()),
-                "curls_changed": float(flipped[both].float().mean()),
-                "curls_moved": float((after - before)[both, curls].abs().mean()),
-                "others_changed": others_changed(before, after, gray),
+                "men": float((after[:, male] > 0).float().mean()), "lacked": int(lacked.sum()),
+                "bearded": int((after[lacked, beard] > 0).sum()),
+                "beard_moved": float((after - before)[lacked, beard].mean()),
+                "others_changed": others_changed(before, after, male),
             }  # fmt: skip
         result[title] = row
-    return {"prompt": text, "gray": float((before[:, gray] > 0).float().mean()), "rows": result}
+    return {"prompt": COMPOSED_PROMPT, "men": float((before[:, male] > 0).float().mean()), "rows": result}
 
 
 def composed(lab: Any, judge: Any, sliders: dict[str, dict[str, Tensor]], n: int) -> dict[str, Any]:
@@ -352,6 +338,9 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     many = 2 if quick else 32
     return {
         "words": words(lab, judge, {name: made[name] for name in NAMES}, n),
+        "words to later levels": words(
+            lab, judge, {name: of_words(lab, name, end_percent=LATE, **few) for name in NAMES}, n
+        ),
         "pairs": {
             "estimator": quality,
             "rows": [pairs(lab, estimate, 2 if quick else 16, **(settings | few)) for settings in PAIR_SETTINGS],
@@ -360,6 +349,6 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
             "frozen": subject_figures(lab, judge, lab.model, many),
             "rows": [subject(lab, judge, many, **(settings | few)) for settings in SUBJECT_SETTINGS],
         },
-        "preserve": preserve(lab, judge, sliders["gray_hair"], n, **few),
+        "preserve": preserve(lab, judge, sliders["male"], 2 * n, **few),
         "composed": composed(lab, judge, sliders, n),
     }

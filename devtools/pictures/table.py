@@ -220,14 +220,14 @@ DIFFEDIT_PICTURES = {
 
 SLIDER_PICTURES = {
     "slider-strength": slider(
-        1, "strength", {0.25: "too low", 1.5: "right", 4.0: "no more than that", 12.0: "too high"}
+        1, "strength", {0.25: "too low", 1.0: "right", 2.5: "no more than that", 8.0: "too high"}
     ),
     "slider-start": slider(
         2,
         "start_percent",
-        {0.0: "too early: other backdrop", 0.2: "still", 0.4: "right here", 0.9: "too late: nothing"},
+        {0.0: "too early: other skin", 0.2: "right", 0.4: "late: half of it", 0.9: "too late: nothing"},
         lora_name="gray_hair.safetensors",
-        strength=2.0,
+        strength=1.0,
     ),
     "slider-apply-to": slider(1, "apply_to", {"both": "strength 1.5", "positive": "strength 1.5: dirty"}),
     "slider-sweep": Picture("slider_sweep_strip", 1, (Take("", shows=SAVED),)),
@@ -305,7 +305,7 @@ OVERVIEW = Picture(
         Take("SEGA: glasses"),
         Take(
             "slider: make-up",
-            {LOADER: {"lora_name": "makeup.safetensors", "strength": 4.0}, "Positive prompt": {"text": WOMAN}},
+            {LOADER: {"lora_name": "makeup.safetensors", "strength": 1.0}, "Positive prompt": {"text": WOMAN}},
             workflow="slider_basic",
         ),
         Take(

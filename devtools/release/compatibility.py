@@ -62,8 +62,10 @@ stand-in for ComfyUI-GGUF's layers and patcher, and by layers that have no weigh
 to the bit what ComfyUI's own loader makes of them, in a window the same in a part of the run; sweeps, SEGA, masks and
 inversions are those of the plain model with the same weights, within what int8's rounded activations change. Layers
 without a weight: the plain model's result in every case. "Offloaded": little memory, most layers patched at each use.
-Tests: `tests/nodes/together/test_quantised.py`, which passed with the package city96/ComfyUI-GGUF 795e451 itself in
-the stand-in's place too. The layers without a weight stand for Nunchaku's, which need a GPU and were not run.""",
+Training: the losses of three steps are those on the plain weights, to 5 %.
+Tests: `tests/nodes/training/test_packed.py` and `tests/nodes/together/test_quantised.py`, which passed with the package
+city96/ComfyUI-GGUF 795e451 itself in the stand-in's place too. The layers without a weight stand for Nunchaku's, which
+need a GPU and were not run.""",
     "slider formats": """Random sliders in the formats of published files: over a whole run to the bit what ComfyUI's
 own loader makes of them, in a window and in a sweep what a run written out by hand gives. Tests:
 `tests/nodes/lora/test_formats.py`. In a window, kinds of weights that no line names (BOFT, GLoRA, resizing LoRAs,

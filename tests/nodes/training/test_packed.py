@@ -20,17 +20,22 @@ def steps(family, count: int = 3):
     return run
 
 
-@pytest.mark.parametrize("kind", quantised.FORMATS)
-def test_a_step_on_packed_weights_is_that_on_plain_ones(kind):
+@pytest.mark.compat(table="quantised models", feature="training")
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=kind, marks=pytest.mark.compat(row=kind)) for kind in quantised.FORMATS]
+)
+def test_a_step_on_packed_weights_is_that_on_plain_ones(kind, record_property):
     with torch.inference_mode():  # as nodes load
         pair = quantised.flux(kind)
     if kind == quantised.NO_WEIGHT:
         with pytest.raises(ValueError, match="SVDQW4A4Linear, which has no weight that gradients could pass through"):
             steps(pair.packed)
+        record_property("no", "a training is refused: such layers have no weight that gradients could pass through")
         return
     if kind in quantised.GGUF:
         with pytest.raises(ValueError, match=r"is packed as GGMLTensor.*load this model in another form, such as fp8"):
             steps(pair.packed)
+        record_property("no", "a training is refused: GGUF's layers have no way back; load the model in another form")
         return
     before = tiny_models.state_of(pair.packed.model)
     found, expected = steps(pair.packed), steps(pair.plain)

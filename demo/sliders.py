@@ -1,0 +1,23 @@
+"""The demo's concept sliders: their files, and the texts that Train Slider (Text) makes them from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .portraits.captions import ABSENT, PRESENT
+
+FOLDER = Path(__file__).resolve().parent / "models" / "sliders"
+NAMES = ("smile", "gray_hair", "glasses", "makeup")
+FILES = {name: FOLDER / f"{name}.safetensors" for name in NAMES}
+TARGET = "a portrait of a person"
+# Inputs of the node that are not at their defaults. Trained on later noise levels too, the dial's ends have no noise in
+# the backdrop; gray hair is weak at the default guidance where the prompt has all of it already.
+SETTINGS: dict[str, dict[str, float]] = {name: {"end_percent": 0.8} for name in NAMES}
+SETTINGS["gray_hair"]["guidance"] = 2.0
+
+
+def poles(name: str) -> tuple[str, str]:
+    """(positive, negative) of an attribute."""
+    if name == "male":
+        return "a portrait of a man", "a portrait of a woman"
+    return f"{TARGET} with {PRESENT[name][0]}", f"{TARGET} with {ABSENT[name][0]}"
