@@ -28,7 +28,7 @@ def training(info: dict[str, Any]) -> Prompt:
             "class_type": NODE,
             "inputs": {
                 **usual, "model": ["0", 0], "clip": ["0", 1], "target": TARGET, "positive": positive,
-                "negative": negative, "width": PICTURE, "height": PICTURE, **SETTINGS[name],
+                "negative": negative, "width": PICTURE, "height": PICTURE, **SETTINGS,
             },
         }  # fmt: skip
         prompt[f"save {name}"] = {"class_type": "SaveLoRA", "inputs": {"lora": [name, 0], "prefix": f"loras/{name}"}}

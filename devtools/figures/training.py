@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from demo.sliders import TARGET, poles
+from demo.sliders import SETTINGS, TARGET, poles
 
 from .editing import pack
 from .sliders import STRENGTHS, outside_error, rank_correlations, slide
@@ -27,7 +27,6 @@ NAMES = ("smile", "glasses", "gray_hair", "hat", "makeup")
 COMPOSED = ("smile", "glasses", "makeup", "gray_hair", "beard", "bangs", "curls", "male")  # all can be judged together
 COMPOSED_PROMPT = f"{TARGET} with no hat"
 COPIES = 50
-LATE = 0.8  # what the demo's sliders are trained to
 PRESERVED = {"nothing": "", "no beard": "no beard"}
 PAIR_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"learning_rate": 0.005})
 SUBJECT_SETTINGS: tuple[dict[str, Any], ...] = (
@@ -338,9 +337,7 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     many = 2 if quick else 32
     return {
         "words": words(lab, judge, {name: made[name] for name in NAMES}, n),
-        "words to later levels": words(
-            lab, judge, {name: of_words(lab, name, end_percent=LATE, **few) for name in NAMES}, n
-        ),
+        "words to later levels": words(lab, judge, {name: of_words(lab, name, **SETTINGS, **few) for name in NAMES}, n),
         "pairs": {
             "estimator": quality,
             "rows": [pairs(lab, estimate, 2 if quick else 16, **(settings | few)) for settings in PAIR_SETTINGS],

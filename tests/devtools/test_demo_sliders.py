@@ -21,9 +21,9 @@ def test_each_is_trained_at_the_nodes_defaults_but_for_its_own_settings_and_save
     prompt = sliders.training(INFO["SliderTrainText"])
     assert {node_id for node_id, node in prompt.items() if node["class_type"] == "SliderTrainText"} == set(NAMES)
     for name in NAMES:
-        own = {"model", "clip", "target", "positive", "negative", "width", "height", *SETTINGS[name]}
+        own = {"model", "clip", "target", "positive", "negative", "width", "height", *SETTINGS}
         inputs = prompt[name]["inputs"]
-        assert SETTINGS[name].items() <= inputs.items()
+        assert SETTINGS.items() <= inputs.items()
         assert set(inputs) == set(info["required"])
         assert {key: value for key, value in inputs.items() if key not in own} == {
             key: spec[1]["default"] for key, spec in info["required"].items() if key not in own
