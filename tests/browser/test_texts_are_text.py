@@ -92,7 +92,7 @@ def test_a_sliders_file(page):
         page.stage("slider_basic", steps=3, lora_name=NAME)
         page.run()
         (text, _), *_ = reports(page)
-        assert text.startswith("matched 32 of 32 layers")
+        assert text.startswith("matched 40 of 40 layers")
     finally:
         file.unlink()
 
