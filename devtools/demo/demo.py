@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from demo.judge import WEIGHTS, Judge
+from demo.sliders import FILES
 
 from ..environment import say
 from ..host import ROOT
@@ -27,7 +28,7 @@ from ..server.server import CHECKPOINT, Server, ServerError, lay_out, leave_when
 from ..server.workflows import load, to_prompt
 from ..strips import notice, overview, strip, thumbnail
 from .report import as_asked, asks, changes, has_mark, judged, judged_sweep, summary
-from .scenes import LEFT_OUT, SCENES, SIZE, SLIDERS, SOMEONE, Scene, dials, numbered, override, workflow_file
+from .scenes import LEFT_OUT, SCENES, SIZE, SOMEONE, Scene, dials, numbered, override, workflow_file
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def main() -> int:
     out = parser.parse_args().out
     leave_when_terminated()
     models = ROOT / "demo" / "models"
-    needed = [models / CHECKPOINT, WEIGHTS, *(models / "sliders" / f"{name}.safetensors" for name in SLIDERS.values())]
+    needed = [models / CHECKPOINT, WEIGHTS, *FILES.values()]
     missing = [file for file in needed if not file.exists()]
     if missing:
         say(f"{missing[0].name} is missing: run `python dev.py train-demo` first")

@@ -111,11 +111,10 @@ def others_changed(one: Tensor, other: Tensor, index: int) -> float:
 
 
 def dial(
-    lab: Any, judge: Any, name: str, slider: dict[str, Tensor], plain: Tensor, seeds: Sequence[int],
-    strengths: tuple[float, ...],
-) -> dict[str, Any]:  # fmt: skip
-    """A slider at several strengths from the same noise. plain: the pictures without it."""
-    made = {s: pictures(lab, slide(lab, slider, s), seeds, with_room(name)) if s else plain for s in strengths}
+    lab: Any, judge: Any, name: str, slider: dict[str, Tensor], plain: Tensor, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """A slider at nine strengths from the same noise. plain: the pictures without it."""
+    made = {s: pictures(lab, slide(lab, slider, s), seeds, with_room(name)) if s else plain for s in STRENGTHS}
     return turned(judge, name, made)
 
 
@@ -145,7 +144,7 @@ def words(lab: Any, judge: Any, made: dict[str, tuple[dict[str, Tensor], float]]
         plain = pictures(lab, lab.model, seeds, with_room(name))
         result[name] = {
             "prompt": with_room(name), "poles": poles(name), "seconds": seconds,
-            **dial(lab, judge, name, slider, plain, seeds, STRENGTHS),
+            **dial(lab, judge, name, slider, plain, seeds),
         }  # fmt: skip
     return result
 
