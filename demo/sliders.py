@@ -10,9 +10,6 @@ FOLDER = Path(__file__).resolve().parent / "models" / "sliders"
 NAMES = ("smile", "gray_hair", "glasses", "makeup")
 FILES = {name: FOLDER / f"{name}.safetensors" for name in NAMES}
 TARGET = "a portrait of a person"
-# Inputs of the node that are not at their defaults. Trained on later noise levels too, the dial's ends have no noise in
-# the backdrop.
-SETTINGS = {"end_percent": 0.8}
 
 
 def poles(name: str) -> tuple[str, str]:

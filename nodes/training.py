@@ -116,10 +116,10 @@ class SliderTrainText(io.ComfyNode):
                     "means the same for all of them. Every line costs two evaluations a state.",
                 ),
                 io.Float.Input(
-                    "guidance", default=1.5, min=0.01, max=100.0, step=0.1, round=0.01,
+                    "guidance", default=1.75, min=0.01, max=100.0, step=0.05, round=0.01,
                     tooltip="How far +1 goes: the paper's eta. More is a stronger dial, with more side effects.",
                 ),
-                *common_inputs(150, 0.002, 0.6, sized=True),
+                *common_inputs(150, 0.002, 0.8, sized=True),
                 io.Combo.Input(
                     "train", options=list(TRAINED), default=TRAINED[0], optional=True, advanced=True,
                     tooltip="text encoder: seconds in place of minutes, for a dial that acts in the whole run and may "
@@ -132,8 +132,8 @@ class SliderTrainText(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, clip, target="", positive="", negative="", preserve="", guidance=1.5, steps=150, rank=4, alpha=1.0,
-        layers=CHOICES[0], learning_rate=0.002, batch_size=4, start_percent=0.0, end_percent=0.6, width=0, height=0,
+        cls, model, clip, target="", positive="", negative="", preserve="", guidance=1.75, steps=150, rank=4, alpha=1.0,
+        layers=CHOICES[0], learning_rate=0.002, batch_size=4, start_percent=0.0, end_percent=0.8, width=0, height=0,
         show_every=25, seed=0, cfg=5.0, slider=None, vae=None, train=TRAINED[0],
     ) -> io.NodeOutput:  # fmt: skip
         settings = Settings(

@@ -8,7 +8,7 @@ from typing import Any
 
 from demo.config import PICTURE
 from demo.files import whole
-from demo.sliders import FILES, NAMES, SETTINGS, TARGET, poles
+from demo.sliders import FILES, NAMES, TARGET, poles
 
 from ..environment import say
 from ..server.client import Prompt
@@ -19,7 +19,7 @@ NODE = "SliderTrainText"
 
 def training(info: dict[str, Any]) -> Prompt:
     """A prompt that trains a slider for each attribute, one after another, and saves them by the host's own node.
-    info: the server's description of the training node, whose defaults hold where SETTINGS have nothing else."""
+    info: the server's description of the training node, whose defaults hold."""
     usual = {key: spec[1]["default"] for key, spec in info["input"]["required"].items() if "default" in spec[1]}
     prompt: Prompt = {"0": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}}}
     for name in NAMES:
@@ -28,7 +28,7 @@ def training(info: dict[str, Any]) -> Prompt:
             "class_type": NODE,
             "inputs": {
                 **usual, "model": ["0", 0], "clip": ["0", 1], "target": TARGET, "positive": positive,
-                "negative": negative, "width": PICTURE, "height": PICTURE, **SETTINGS,
+                "negative": negative, "width": PICTURE, "height": PICTURE,
             },
         }  # fmt: skip
         prompt[f"save {name}"] = {"class_type": "SaveLoRA", "inputs": {"lora": [name, 0], "prefix": f"loras/{name}"}}

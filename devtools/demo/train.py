@@ -52,7 +52,7 @@ def main() -> int:
             leave_when_terminated()
             sliders.train()
     except KeyboardInterrupt:
-        say("interrupted; run the command again to go on from the last saved state")
+        say("interrupted; run the command again: networks go on from their last saved state, sliders begin anew")
         return 130
     except (ServerError, PromptError) as problem:
         say(str(problem))

@@ -74,13 +74,11 @@ def outside_error(edited: Tensor, plain: Tensor, where: Tensor) -> float:
     return float((edited - plain).abs().mean(1)[:, ~where].mean() * 255)
 
 
-def dial(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> dict[str, Any]:
+def dial(lab: Any, judge: Any, name: str, slider: dict[str, Tensor], seeds: list[int]) -> dict[str, Any]:
     """One slider at all strengths from the same noise: the attribute's logit, and what else changes."""
-    from safetensors.torch import load_file
-
     from demo.portraits.attributes import INDEX, judgeable
 
-    slider, index, where = load_file(file), INDEX[name], possible_region(name)
+    index, where = INDEX[name], possible_region(name)
     made = {strength: pictures(lab, slide(lab, slider, strength), seeds, name) for strength in STRENGTHS}
     logits = torch.stack([judge.logits(made[strength]) for strength in STRENGTHS])
     correlations = rank_correlations(STRENGTHS, logits[..., index])
@@ -107,14 +105,12 @@ def dial(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> dict[
     }  # fmt: skip
 
 
-def delayed(lab: Any, judge: Any, name: str, file: Path, seeds: list[int]) -> list[dict[str, float]]:
+def delayed(lab: Any, judge: Any, name: str, slider: dict[str, Tensor], seeds: list[int]) -> list[dict[str, float]]:
     """The slider at +2 where the picture lacks the attribute and at -2 where it has it, switched on ever later: how
     many pictures come out as asked, how far the logit moves that way, and the change outside the possible region."""
-    from safetensors.torch import load_file
-
     from demo.portraits.attributes import INDEX
 
-    slider, index, where = load_file(file), INDEX[name], possible_region(name)
+    index, where = INDEX[name], possible_region(name)
     plain = pictures(lab, lab.model, seeds, name)
     before = judge.logits(plain)[:, index]
     signs = torch.where(before > 0, -1.0, 1.0)
@@ -162,11 +158,15 @@ def plot(result: dict[str, list[dict[str, float]]], file: Path) -> None:
 
 def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, Any]:
     """The evaluation page's figures about sliders; out: the folder for the curve."""
+    from safetensors.torch import load_file
+
     seeds = [first + i for first in NOISE_SEEDS for i in range(2 if quick else 32)]
+    sliders = {name: load_file(file) for name, file in FILES.items()}
+    second = seeds[len(seeds) // 2 :]
     result = {
-        "prompts": {name: prompt(name) for name in FILES},
-        "dial": {name: dial(lab, judge, name, file, seeds) for name, file in FILES.items()},
-        "delayed": {name: delayed(lab, judge, name, file, seeds[len(seeds) // 2 :]) for name, file in FILES.items()},
+        "prompts": {name: prompt(name) for name in sliders},
+        "dial": {name: dial(lab, judge, name, slider, seeds) for name, slider in sliders.items()},
+        "delayed": {name: delayed(lab, judge, name, slider, second) for name, slider in sliders.items()},
     }
     if out is not None:
         plot(result["delayed"], out / "sliders-delayed.webp")

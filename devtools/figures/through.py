@@ -58,8 +58,8 @@ def of_encoder_through_model(lab: Any, name: str, steps: int = 150) -> tuple[dic
     with torch.inference_mode():
         conds = words.conditionings(lab.clip, texts)
         empty = torch.zeros(1, 4, 16, 16)
-        bank = node.walked(lab.model, conds["target"], empty, 0.0, 0.6, 0, node.AT_ONCE)
+        bank = node.walked(lab.model, conds["target"], empty, 0.0, 0.8, 0, node.AT_ONCE)
         made = factors.Factors(layers.chosen_of_text(lab.clip, "no cross-attention", 4), 4, 1.0, 0)
-        training = BehindEncoder(lab.model, conds, Through(bank, 1, 1.5), made, 0.002, 4, 0)
+        training = BehindEncoder(lab.model, conds, Through(bank, 1, 1.75), made, 0.002, 4, 0)
         training.run(steps)
     return made.tensors(), time.perf_counter() - started

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from demo.sliders import SETTINGS, TARGET, poles
+from demo.sliders import TARGET, poles
 
 from .editing import pack
 from .sliders import STRENGTHS, outside_error, rank_correlations, slide
@@ -27,7 +27,8 @@ NAMES = ("smile", "glasses", "gray_hair", "hat", "makeup")
 COMPOSED = ("smile", "glasses", "makeup", "gray_hair", "beard", "bangs", "curls", "male")  # all can be judged together
 COMPOSED_PROMPT = f"{TARGET} with no hat"
 COPIES = 50
-PRESERVED = {"nothing": "", "no beard": "no beard"}
+LEAKING, LEAKED = "gray_hair", "bangs"
+PRESERVED = {"nothing": "", "a free forehead": "a free forehead"}
 PAIR_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"learning_rate": 0.005})
 SUBJECT_SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -150,25 +151,26 @@ def words(lab: Any, judge: Any, made: dict[str, tuple[dict[str, Tensor], float]]
 
 
 def preserve(lab: Any, judge: Any, plain_slider: dict[str, Tensor], n: int, **settings: Any) -> dict[str, Any]:
-    """Men that come with beards, with and without a text that should stay."""
+    """Gray hair that comes with bangs, with and without a text that should stay."""
     from demo.portraits.attributes import INDEX
 
-    seeds, beard, male, result = range(PRESERVE_SEED, PRESERVE_SEED + n), INDEX["beard"], INDEX["male"], {}
+    seeds, asked, leaked, rows = range(PRESERVE_SEED, PRESERVE_SEED + n), INDEX[LEAKING], INDEX[LEAKED], {}
     before = judge.logits(pictures(lab, lab.model, seeds, COMPOSED_PROMPT))
     for title, lines in PRESERVED.items():
-        slider, seconds = of_words(lab, "male", preserve=lines, **settings) if lines else (plain_slider, None)
+        slider, seconds = of_words(lab, LEAKING, preserve=lines, **settings) if lines else (plain_slider, None)
         row: dict[str, Any] = {"seconds": seconds}
         for strength in (1.0, 2.0):
             after = judge.logits(pictures(lab, slide(lab, slider, strength), seeds, COMPOSED_PROMPT))
-            lacked = known(before > 0)[:, beard] & known(after > 0)[:, beard] & (before[:, beard] <= 0)
+            judged = known(before > 0) & known(after > 0)
+            lacked = judged[:, leaked] & (before[:, leaked] <= 0)
             row[f"{strength:g}"] = {
-                "men": float((after[:, male] > 0).float().mean()), "lacked": int(lacked.sum()),
-                "bearded": int((after[lacked, beard] > 0).sum()),
-                "beard_moved": float((after - before)[lacked, beard].mean()),
-                "others_changed": others_changed(before, after, male),
+                "shown": float((after[judged[:, asked], asked] > 0).float().mean()), "lacked": int(lacked.sum()),
+                "leaked": int((after[lacked, leaked] > 0).sum()),
+                "moved": float((after - before)[lacked, leaked].mean()),
+                "others_changed": others_changed(before, after, asked),
             }  # fmt: skip
-        result[title] = row
-    return {"prompt": COMPOSED_PROMPT, "men": float((before[:, male] > 0).float().mean()), "rows": result}
+        rows[title] = row
+    return {"prompt": COMPOSED_PROMPT, "rows": rows}
 
 
 def composed(lab: Any, judge: Any, sliders: dict[str, dict[str, Tensor]], n: int) -> dict[str, Any]:
@@ -336,7 +338,6 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
     many = 2 if quick else 32
     return {
         "words": words(lab, judge, {name: made[name] for name in NAMES}, n),
-        "words to later levels": words(lab, judge, {name: of_words(lab, name, **SETTINGS, **few) for name in NAMES}, n),
         "pairs": {
             "estimator": quality,
             "rows": [pairs(lab, estimate, 2 if quick else 16, **(settings | few)) for settings in PAIR_SETTINGS],
@@ -345,6 +346,6 @@ def figures(lab: Any, judge: Any, out: Path | None, quick: bool) -> dict[str, An
             "frozen": subject_figures(lab, judge, lab.model, many),
             "rows": [subject(lab, judge, many, **(settings | few)) for settings in SUBJECT_SETTINGS],
         },
-        "preserve": preserve(lab, judge, sliders["male"], 2 * n, **few),
+        "preserve": preserve(lab, judge, sliders[LEAKING], 2 * n, **few),
         "composed": composed(lab, judge, sliders, n),
     }

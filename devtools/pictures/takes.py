@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from demo.sliders import TARGET
+
 from ..demo.scenes import SIZE
 from ..server.client import Prompt
 
@@ -188,7 +190,6 @@ def directed(label: str, strength: float, prompt: str, positive: str, negative: 
 
 
 TRAINED = "train"  # the added node whose own strip is shown
-PERSON = "a portrait of a person"
 TRAINING: dict[str, Any] = {
     "rank": 4, "alpha": 1.0, "layers": "no cross-attention", "learning_rate": 0.002, "batch_size": 4,
     "start_percent": 0.0, "show_every": 10_000, "seed": 3, "cfg": 5.0,
@@ -206,8 +207,8 @@ def batch_of(words: str) -> dict[str, Any]:
 
 def trained_by_text(label: str, positive: str, negative: str, steps: int, **inputs: Any) -> Take:
     """The strip of a slider from two texts, by what follows "a portrait of a person"."""
-    texts = {"target": PERSON, "positive": f"{PERSON} {positive}", "negative": f"{PERSON} {negative}", "preserve": ""}
-    settings = {**TRAINING, **texts, "guidance": 1.5, "end_percent": 0.6, "width": SIZE, "height": SIZE}
+    texts = {"target": TARGET, "positive": f"{TARGET} {positive}", "negative": f"{TARGET} {negative}", "preserve": ""}
+    settings = {**TRAINING, **texts, "guidance": 1.75, "end_percent": 0.8, "width": SIZE, "height": SIZE}
     train = node("SliderTrainText", **LOADED, clip=[CHECKPOINT, 1], **{**settings, "steps": steps, **inputs})
     return Take(label, added={TRAINED: train}, shows=TRAINED)
 
@@ -220,7 +221,7 @@ def trained_by_pairs(label: str, count: int, steps: int, change: str, without: s
     )  # fmt: skip
     added = {
         "batch": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=count),
-        "person": text(PERSON), "nothing": text(""), "words before": text(without), "words after": text(change),
+        "person": text(TARGET), "nothing": text(""), "words before": text(without), "words after": text(change),
         "pictures before": batch_of("words before"), "pictures after": batch_of("words after"), TRAINED: train,
     }  # fmt: skip
     return Take(label, added=added, shows=TRAINED)

@@ -12,6 +12,8 @@ import urllib.error
 from pathlib import Path
 from types import TracebackType
 
+from demo.sliders import FILES
+
 from ..environment import say
 from ..host import ROOT, comfyui_path, has_accelerator
 from ..processes import undisturbed
@@ -41,8 +43,9 @@ def lay_out(base: Path) -> Path:
     checkpoint = ROOT / "demo" / "models" / CHECKPOINT
     if checkpoint.exists():
         link(base / "models" / "checkpoints" / CHECKPOINT, checkpoint)
-    for slider in (ROOT / "demo" / "models" / "sliders").glob("*.safetensors"):
-        link(base / "models" / "loras" / slider.name, slider)
+    for slider in FILES.values():
+        if slider.exists():
+            link(base / "models" / "loras" / slider.name, slider)
     return base
 
 

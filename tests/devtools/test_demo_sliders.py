@@ -9,21 +9,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from demo.sliders import FILES, NAMES, SETTINGS, TARGET, poles
+from demo.sliders import FILES, NAMES, TARGET, poles
 from devtools.demo import sliders
 from devtools.demo.scenes import SLIDERS
 
 INFO = json.loads((Path(__file__).parent / "object_info.json").read_text(encoding="utf-8"))
 
 
-def test_each_is_trained_at_the_nodes_defaults_but_for_its_own_settings_and_saved_by_the_host():
+def test_each_is_trained_at_the_nodes_defaults_and_saved_by_the_host():
     info = INFO["SliderTrainText"]["input"]
     prompt = sliders.training(INFO["SliderTrainText"])
     assert {node_id for node_id, node in prompt.items() if node["class_type"] == "SliderTrainText"} == set(NAMES)
     for name in NAMES:
-        own = {"model", "clip", "target", "positive", "negative", "width", "height", *SETTINGS}
+        own = {"model", "clip", "target", "positive", "negative", "width", "height"}
         inputs = prompt[name]["inputs"]
-        assert SETTINGS.items() <= inputs.items()
         assert set(inputs) == set(info["required"])
         assert {key: value for key, value in inputs.items() if key not in own} == {
             key: spec[1]["default"] for key, spec in info["required"].items() if key not in own

@@ -24,8 +24,8 @@ TRAINING = {
     "SliderTrainText": [
         ("model", "MODEL", *SOCKET), ("clip", "CLIP", *SOCKET), ("target", "STRING", "", None, None),
         ("positive", "STRING", "", None, None), ("negative", "STRING", "", None, None),
-        ("preserve", "STRING", "", None, None), ("guidance", FLOAT, 1.5, 0.01, 100.0),
-        *training(150, 0.002, 0.6, sized=True), *TO_GO_ON, ("train", "COMBO", "diffusion model", None, None),
+        ("preserve", "STRING", "", None, None), ("guidance", FLOAT, 1.75, 0.01, 100.0),
+        *training(150, 0.002, 0.8, sized=True), *TO_GO_ON, ("train", "COMBO", "diffusion model", None, None),
     ],
     "SliderTrainImages": [
         ("model", "MODEL", *SOCKET), ("before", "LATENT", *SOCKET), ("after", "LATENT", *SOCKET),

@@ -80,7 +80,7 @@ def walked(
     if not end_percent - start_percent >= 1 / STEPS:
         raise ValueError(
             f"start_percent {start_percent:g} to end_percent {end_percent:g} leaves no noise levels to train at; they "
-            f"must lie at least {1 / STEPS:g} apart (usually 0 and 0.6)"
+            f"must lie at least {1 / STEPS:g} apart (usually 0 and 0.8)"
         )
     sampling = model.get_model_object("model_sampling")
     highest = float(sampling.percent_to_sigma(start_percent))

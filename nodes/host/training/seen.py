@@ -16,12 +16,12 @@ from ..page.sweeps import captions
 from ..run.levels import shares
 from .walks import noises, walk
 
-STEPS = 10  # of a picture
+STEPS = 8  # of a picture
 
 
 @dataclass(frozen=True)
 class Dial:
-    """strengths: of the strip's pictures, 0 among them; begin: of the ten steps, how many are over when the slider
+    """strengths: of the strip's pictures, 0 among them; begin: of the steps, how many are over when the slider
     joins; carrying: the MODEL with a LORA_MODEL at a strength for each picture, and what it is asked by then, {"model",
     "positive", "negative"} or those of them that change."""
 
