@@ -6,6 +6,7 @@ up by the folders' own conftest files, so that the core's tests need no ComfyUI.
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -38,6 +39,13 @@ def pytest_collection_modifyitems(config, items):
         whole = [item for item in items if item.get_closest_marker("full_size")]
         items[:] = [item for item in items if item not in whole]
         config.hook.pytest_deselected(items=whole)
+
+
+def pytest_collection_finish():
+    """What is there before the first test stays until the last. ComfyUI collects garbage whenever a test's model is
+    gone; among thousands of tests that took longer than the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
