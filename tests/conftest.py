@@ -41,9 +41,10 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=whole)
 
 
-def pytest_collection_finish():
-    """What is there before the first test stays until the last. ComfyUI collects garbage whenever a test's model is
-    gone; among thousands of tests that took longer than the tests."""
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect():
+    """What is there before a file's first test stays: ComfyUI collects garbage whenever a model of a test is gone, and
+    among what thousands of tests need that took longer than the tests."""
     gc.collect()
     gc.freeze()
 
